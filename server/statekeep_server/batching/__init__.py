@@ -1,0 +1,1 @@
+"""Queues that know neither SQL nor gRPC."""

@@ -1,0 +1,1 @@
+"""Caches that choose a route, never an answer."""

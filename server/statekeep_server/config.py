@@ -1,0 +1,61 @@
+"""The settings of a server and their defaults, each with its reason."""
+
+from dataclasses import dataclass, field
+
+from statekeep_server.domain.limits import Limits
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """A connection pool."""
+
+    pool_size: int
+    max_overflow: int
+    pool_timeout_s: float
+    pool_recycle_s: int = 3_600
+
+
+STANDARD_POOL = PoolSettings(pool_size=10, max_overflow=15, pool_timeout_s=5.0)
+OPTIMIZED_POOL = PoolSettings(pool_size=15, max_overflow=25, pool_timeout_s=3.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a server is started with."""
+
+    database_url: str
+    """`sqlite+aiosqlite:///PATH` or `postgresql+asyncpg://…`; may hold a password: never log it."""
+    host: str = "127.0.0.1"
+    port: int = 50_551
+    enable_optimized_persistence: bool = False
+    ignored_fields: tuple[str, ...] = field(default=())
+    """Ignored in comparisons besides the default list."""
+    max_skip_age_s: float = 300.0
+    max_skips: int = 1_000
+    limits: Limits = field(default_factory=Limits)
+    standard_pool: PoolSettings = STANDARD_POOL
+    optimized_pool: PoolSettings = OPTIMIZED_POOL
+    statement_timeout_s: float = 10.0
+    lock_timeout_s: float = 5.0
+    default_deadline_s: float = 30.0
+    """For calls that come without a deadline."""
+    cache_max_entries: int = 100_000
+    cache_max_bytes: int = 32 * MIB
+    cache_ttl_s: float = 3_600.0
+    max_concurrent_saves: int = 1_024
+    """Saves under way at once; more get RESOURCE_EXHAUSTED."""
+    request_result_ttl_s: float = 86_400.0
+    sweep_interval_s: float = 60.0
+    sweep_batch_rows: int = 500
+    drain_timeout_s: float = 20.0
+    token: str | None = field(default=None, repr=False)
+    tls_certificate_path: str | None = None
+    tls_key_path: str | None = None
+    insecure: bool = False
+    """Serve plaintext, or without a token, beyond loopback: said in as many words."""
+    allow_unsafe_durability: bool = False
+    """Start although the database may lose acknowledged commits."""
+    trust_tenant_metadata: bool = False
+    """Take the tenant from the metadata key `statekeep-tenant`: plaintext loopback only."""

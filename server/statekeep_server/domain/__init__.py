@@ -1,0 +1,1 @@
+"""The meaning of a save, pure: values and functions without I/O."""

@@ -1,0 +1,29 @@
+"""What a server accepts: a limit on everything that a caller sends."""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a server accepts, each a maximum."""
+
+    max_state_bytes: int = 3_670_016
+    """3.5 MiB: gRPC clients receive 4 MiB unless told otherwise, and a load must reach them."""
+    max_message_bytes: int = 16 * MIB
+    """Above `max_state_bytes`, so that a state over it gets our error and not the transport's."""
+    max_batch_items: int = 256
+    """Beyond 64 rows a transaction grows no faster; four times that is room enough."""
+    max_depth: int = 128
+    """Twice what agents nest, half of what the JSON codec can write."""
+    max_integer_digits: int = 4_300
+    """The limit of CPython's own conversion."""
+    max_members: int = 100_000
+    """Object members of one state: more cost more than 100 ms to compare."""
+    max_id_characters: int = 256
+    max_request_id_characters: int = 128
+    max_context_entries: int = 64
+    max_context_bytes: int = 16 * 1024
+    max_ignored_fields: int = 64
+    """Ignored fields that one request may add."""

@@ -1,0 +1,102 @@
+"""The skip decision: a pure function of a save, the run's head and the rules.
+
+Asked twice with the same rules: once of what the read barrier saw, once under the head's lock.
+"""
+
+from dataclasses import dataclass
+
+from statekeep_server.domain.model import (
+    KNOWN_TYPES,
+    SKIPPABLE_TYPES,
+    Head,
+    Outcome,
+    PreparedSave,
+    Reason,
+    SaveCommand,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipRules:
+    """The bounds on skipping (the drift of ignored fields that a resume may meet).
+
+    Attributes:
+        max_skip_age_us: A head older than this is not leaned on, by the database's clock.
+        max_skips: Skips in a row of one run that one server may answer.
+    """
+
+    max_skip_age_us: int = 300_000_000
+    max_skips: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to persist or to skip, and why."""
+
+    outcome: Outcome
+    reason: Reason
+
+
+def persist_always(command: SaveCommand) -> Reason | None:
+    """Say why a save is persisted whatever the head holds; None if it may be skipped.
+
+    This is asked before anything is compared: a manual checkpoint or a recovery point must never
+    be skipped for looking like the head.
+    """
+    if command.is_recovery_point:
+        return Reason.RECOVERY_POINT
+    if command.checkpoint_type not in KNOWN_TYPES:
+        return Reason.UNKNOWN_CHECKPOINT_TYPE
+    if command.checkpoint_type not in SKIPPABLE_TYPES:
+        return Reason.CHECKPOINT_TYPE
+    return None
+
+
+def decide(
+    save: PreparedSave,
+    head: Head | None,
+    *,
+    now_us: int,
+    rules: SkipRules | None,
+    skips_in_a_row: int = 0,
+) -> Decision:
+    """Decide one save. `rules` is None on the standard path, `now_us` the database's clock."""
+    reason = _reason_to_persist(save, head, now_us, rules, skips_in_a_row)
+    if reason is None:
+        return Decision(Outcome.SKIPPED, Reason.UNCHANGED)
+    return Decision(Outcome.PERSISTED, reason)
+
+
+def _reason_to_persist(
+    save: PreparedSave,
+    head: Head | None,
+    now_us: int,
+    rules: SkipRules | None,
+    skips_in_a_row: int,
+) -> Reason | None:
+    always = persist_always(save.command)
+    if always is not None:
+        return always
+    if rules is None:
+        return Reason.STANDARD_PATH
+    if head is None or head.version == 0:
+        return Reason.FIRST_SAVE
+    if head.snapshot_id is None or head.comparison_hash is None:
+        return Reason.HEAD_GONE
+    if head.expires_at_us is not None and head.expires_at_us <= now_us:
+        return Reason.HEAD_GONE
+    if head.comparison_hash != save.comparison_hash:
+        return Reason.CHANGED
+    if _expires_sooner(head.expires_at_us, save.command.expires_at_us):
+        return Reason.HEAD_EXPIRES_SOONER
+    # A clock that jumped back makes the age negative: not to be trusted either.
+    if not 0 <= now_us - head.persisted_at_us < rules.max_skip_age_us:
+        return Reason.MAX_SKIP_AGE
+    if skips_in_a_row >= rules.max_skips:
+        return Reason.MAX_SKIPS
+    return None
+
+
+def _expires_sooner(head_us: int | None, save_us: int | None) -> bool:
+    """Whether the head's snapshot goes before the save's would; None never goes."""
+    return head_us is not None and (save_us is None or head_us < save_us)

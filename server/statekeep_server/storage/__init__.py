@@ -1,0 +1,1 @@
+"""The stores: SQLAlchemy Core over PostgreSQL or SQLite, and the one in memory."""

@@ -1,0 +1,1 @@
+"""gRPC: the only package, beside app, that knows it."""
