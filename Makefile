@@ -1,0 +1,107 @@
+# Every command that a developer of statekeep needs. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# The Python that makes the environments: the first here that is new enough, or PYTHON=/path/to/it.
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  && { echo "$$python"; break; }; done)
+
+# Two environments: the second holds the code generator, which needs older libraries (decision 0005).
+VENV := .venv
+TOOLS := .venv-tools
+PIP := -m pip --disable-pip-version-check --no-input --quiet
+BIN := $(VENV)/bin
+
+# How many processes test; more arguments for pytest, for example ARGS="-k cache -x".
+JOBS ?= 2
+ARGS ?=
+
+.PHONY: help setup demo serve generate format lint type test test-quick check bench lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.installed $(TOOLS)/.installed ## Make the environments, again only after a lock changed
+
+demo: $(VENV)/.installed ## Watch an agent survive a crash while half of its saves cost nothing
+	@$(BIN)/statekeep demo
+
+serve: $(VENV)/.installed ## Start a server on the embedded database
+	@$(BIN)/statekeep serve
+
+generate: setup ## Write the generated code again: the stubs and the synchronous client
+	@$(TOOLS)/bin/python tools/generate.py
+	@$(BIN)/python tools/unasync.py
+
+format: setup ## Format the Python code and the protos
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+	@$(TOOLS)/bin/buf format --write
+
+lint: setup ## Lint the Python code, the protos and the direction of imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-logo
+	@$(TOOLS)/bin/buf lint
+	@$(TOOLS)/bin/buf format --diff --exit-code
+
+type: $(VENV)/.installed ## Check the types, strictly
+	@$(BIN)/mypy
+
+test: setup ## Run everything that must hold, PostgreSQL and coverage included: what CI runs
+	@$(BIN)/coverage erase
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report= $(ARGS)
+	@$(BIN)/python tools/coverage_gate.py
+
+test-quick: $(VENV)/.installed ## Run the unit and property tests: no server, no PostgreSQL
+	@$(BIN)/pytest tests/unit tests/property $(ARGS)
+
+check: setup ## Run the house rules: format, lint, types, imports, contract, generated code, docs
+	@$(BIN)/pytest tests/test_tidy.py tests/api/test_contract.py $(ARGS)
+
+# A recording of the demo's agent, or FILE=… in the same format.
+FILE ?= build/recording.jsonl.gz
+bench: $(VENV)/.installed ## Replay recorded agent work on both paths and compare (FILE=… for your own)
+	@mkdir -p build
+	@test -f "$(FILE)" || $(BIN)/statekeep bench record "$(FILE)"
+	@$(BIN)/statekeep bench replay "$(FILE)"
+
+# Only this command needs uv; what it pins is installed by pip.
+UV := uv==0.13.9
+lock: ## Pin the newest versions that fit, with hashes, in both lock files
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python $(PIP) install $(UV)
+	@rm -f uv.lock
+	@build/lock/bin/uv export --quiet --python "$(PYTHON)" --all-packages --all-groups --all-extras \
+	  --no-emit-workspace --no-header --format requirements-txt --output-file requirements.lock
+	@rm -f uv.lock
+	@build/lock/bin/uv pip compile --quiet --python "$(PYTHON)" --universal --generate-hashes --upgrade \
+	  --no-header --output-file tools/generate.lock tools/generate.in
+
+clean: ## Remove the environments and everything that was built or cached
+	@rm -rf $(VENV) $(TOOLS) build dist .coverage .coverage.* .hypothesis \
+	  .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is written last: an installation that was cut short is done again.
+
+$(VENV)/.locked: requirements.lock
+	@test -n "$(PYTHON)" || { echo "statekeep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing what requirements.lock names into $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked client/python/pyproject.toml server/pyproject.toml
+	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e client/python -e server
+	@touch $@
+
+$(TOOLS)/.installed: tools/generate.lock
+	@test -n "$(PYTHON)" || { echo "statekeep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing what tools/generate.lock names into $(TOOLS) ..."
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python $(PIP) install --require-hashes -r tools/generate.lock
+	@touch $@
