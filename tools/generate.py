@@ -20,10 +20,13 @@ def generate(out: Path) -> None:
     """Write the stubs of every proto file below `out`."""
     from grpc_tools import protoc  # only in the tools environment
 
+    plugins = Path(sys.executable).parent  # they stand beside this interpreter, not on the PATH
     sources = sorted(path.relative_to(PROTOS).as_posix() for path in PROTOS.rglob("*.proto"))
     code = protoc.main(
         [
             "protoc",
+            f"--plugin={plugins / 'protoc-gen-mypy'}",
+            f"--plugin={plugins / 'protoc-gen-mypy_grpc'}",
             f"-I{PROTOS}",
             f"-I{files('grpc_tools') / '_proto'}",
             f"--python_out={out}",
