@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "server" / "statekeep_server"
 CLIENT = ROOT / "client" / "python" / "statekeep"
 GENERATED = CLIENT / "v1"
+BIN = Path(sys.executable).parent
 TOOLS = ROOT / ".venv-tools" / "bin"
 
 _FOLDERS = (".ci", "client", "docs", "protos", "server", "tests", "tools")
@@ -69,8 +70,3 @@ def must_pass(*command: str | Path) -> None:
     """Run a tool and fail with its output unless it passes."""
     done = run(*command)
     assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
-
-
-def python(*arguments: str | Path) -> tuple[str | Path, ...]:
-    """Make the command that runs a module or a file with this interpreter."""
-    return (sys.executable, *arguments)
