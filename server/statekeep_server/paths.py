@@ -1,0 +1,123 @@
+"""The two compositions of one service. This file is the whole difference between them.
+
+    standard   StateService(SqlStore)                        every save persisted
+    optimized  StateService(SqlStore, rules, head cache)     unchanged saves skipped
+
+Each has a connection pool of its own, so that an exhausted pool of one leaves the other; pools
+open their connections when they are first needed.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from statekeep_server.batching.detached import Detached
+from statekeep_server.batching.turns import Turns
+from statekeep_server.cache.local import LocalHeadCache
+from statekeep_server.config import Settings
+from statekeep_server.domain.canonical import DEFAULT_IGNORED_FIELDS, compile_ignored
+from statekeep_server.domain.model import Path, RunKey
+from statekeep_server.domain.policy import SkipRules
+from statekeep_server.flags import Flags
+from statekeep_server.service.breaker import Breaker
+from statekeep_server.service.facade import StateFacade
+from statekeep_server.service.ports import Clock, HeadCache, StateStore
+from statekeep_server.service.state_service import StateService
+from statekeep_server.service.sweeper import sweeping
+from statekeep_server.storage.sql_store import open_sql_store
+
+MICROSECONDS = 1_000_000
+
+
+def skip_rules(settings: Settings) -> SkipRules:
+    """Make the skip rules of the settings."""
+    return SkipRules(
+        max_skip_age_us=int(settings.max_skip_age_s * MICROSECONDS), max_skips=settings.max_skips
+    )
+
+
+def head_cache(settings: Settings, clock: Clock) -> LocalHeadCache:
+    """Make the head cache of the settings."""
+    return LocalHeadCache(
+        max_entries=settings.cache_max_entries,
+        max_size_bytes=settings.cache_max_bytes,
+        ttl_s=settings.cache_ttl_s,
+        timer=clock.monotonic_s,
+    )
+
+
+def compose(
+    *,
+    standard_store: StateStore,
+    optimized_store: StateStore,
+    heads: HeadCache,
+    settings: Settings,
+    flags: Callable[[], Flags],
+    detached: Detached,
+    clock: Clock,
+    new_id: Callable[[], str],
+) -> StateFacade:
+    """Put both paths together over their stores."""
+    turns: Turns[RunKey] = Turns()
+    ignored = compile_ignored((*DEFAULT_IGNORED_FIELDS, *settings.ignored_fields))
+    standard = StateService(
+        standard_store,
+        path=Path.STANDARD,
+        turns=turns,
+        clock=clock,
+        ignored=ignored,
+        limits=settings.limits,
+    )
+    optimized = StateService(
+        optimized_store,
+        path=Path.OPTIMIZED,
+        turns=turns,
+        clock=clock,
+        ignored=ignored,
+        limits=settings.limits,
+        rules=skip_rules(settings),
+        heads=heads,
+    )
+    return StateFacade(
+        standard=standard,
+        optimized=optimized,
+        flags=flags,
+        breaker=Breaker(clock),
+        detached=detached,
+        clock=clock,
+        new_id=new_id,
+        max_concurrent_saves=settings.max_concurrent_saves,
+    )
+
+
+@asynccontextmanager
+async def open_facade(
+    settings: Settings, *, flags: Callable[[], Flags], clock: Clock, new_id: Callable[[], str]
+) -> AsyncIterator[StateFacade]:
+    """Open both stores and yield the facade over them; on the way out, writes end first."""
+    async with AsyncExitStack() as stack:
+        stores = [
+            await stack.enter_async_context(
+                open_sql_store(settings.database_url, settings=settings, pool=pool, new_id=new_id)
+            )
+            for pool in (settings.standard_pool, settings.optimized_pool)
+        ]
+        await stack.enter_async_context(
+            sweeping(
+                stores[0],
+                clock,
+                interval_s=settings.sweep_interval_s,
+                batch_rows=settings.sweep_batch_rows,
+                request_result_ttl_s=settings.request_result_ttl_s,
+            )
+        )
+        detached = await stack.enter_async_context(Detached())
+        yield compose(
+            standard_store=stores[0],
+            optimized_store=stores[1],
+            heads=head_cache(settings, clock),
+            settings=settings,
+            flags=flags,
+            detached=detached,
+            clock=clock,
+            new_id=new_id,
+        )

@@ -1,0 +1,422 @@
+"""The front of the service: chooses a path once per request, and falls back to standard.
+
+A fallback is for "the optimized path could not run". A save that was refused (bad field, conflict,
+overload, deadline) is refused on both paths alike and does not fall back. The standard attempt
+carries the same request id and the next attempt number, so that a save whose first commit was
+lost on the way back happens once.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from statekeep_server.batching.detached import Detached
+from statekeep_server.domain.errors import (
+    AtomicBatchFailed,
+    CommitUnknown,
+    DeadlineExceeded,
+    Failed,
+    Overloaded,
+    Refused,
+    StateError,
+    StorageUnavailable,
+)
+from statekeep_server.domain.model import (
+    LoadedState,
+    Path,
+    PreparedSave,
+    Reason,
+    RunKey,
+    SaveCommand,
+    SaveResult,
+    Selector,
+)
+from statekeep_server.domain.policy import persist_always
+from statekeep_server.flags import Flags
+from statekeep_server.service.answers import FallbackCause, SaveAck, ServiceStatistics
+from statekeep_server.service.breaker import Breaker
+from statekeep_server.service.counters import reason_of
+from statekeep_server.service.deadline import Deadline
+from statekeep_server.service.ports import Clock, RunCursor, RunPage, SnapshotPage
+from statekeep_server.service.state_service import StateService
+
+logger = logging.getLogger("statekeep.facade")
+
+T = TypeVar("T")
+
+RESERVED_SHARE = 8
+"""One place in so many is kept for saves that are never skipped: manual ones, recovery points."""
+
+
+class StateFacade:
+    """What the transport and the in-process interface call.
+
+    Args:
+        flags: Read once per request.
+        detached: Runs each write to its end, also when its caller goes away.
+        max_concurrent_saves: More are refused with Overloaded; it bounds what waits in memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        standard: StateService,
+        optimized: StateService,
+        flags: Callable[[], Flags],
+        breaker: Breaker,
+        detached: Detached,
+        clock: Clock,
+        new_id: Callable[[], str],
+        max_concurrent_saves: int,
+    ) -> None:
+        self._standard = standard
+        self._optimized = optimized
+        self._flags = flags
+        self._breaker = breaker
+        self._detached = detached
+        self._clock = clock
+        self._new_id = new_id
+        self._max_concurrent_saves = max_concurrent_saves
+        self._saves_under_way = 0
+        self._started_at_us = clock.now_us()
+
+    def path_now(self) -> Path:
+        """The path that a new request takes."""
+        return self._flags().path
+
+    async def save(self, command: SaveCommand, *, deadline_s: float | None = None) -> SaveAck:
+        """Save one state; raise a StateError when it is not acknowledged."""
+        deadline = Deadline.after(self._clock, deadline_s)
+        path = self.path_now()
+        service = self._service(path)
+        command = self._named(command)
+        try:
+            save = service.prepare(command)
+            self._admit(1, reserved=persist_always(command) is not None)
+        except StateError as error:
+            service.counters.failed(error)
+            raise
+        try:
+            return await self._detached.run(self._counted(1, self._save(path, save, deadline)))
+        except StateError as error:
+            # A caller that gave no id learns the one to retry with.
+            error.metadata = {"request_id": command.request_id, **error.metadata}
+            raise
+
+    async def save_many(
+        self,
+        commands: Sequence[SaveCommand | StateError],
+        *,
+        atomic: bool = False,
+        deadline_s: float | None = None,
+    ) -> Sequence[SaveAck | Exception]:
+        """Save many states: all or none when `atomic`, otherwise each for itself.
+
+        The i-th answer is that of the i-th command; one that could not even be read comes as its
+        error. Raises AtomicBatchFailed when `atomic` and one fails, and nothing is then kept.
+        """
+        deadline = Deadline.after(self._clock, deadline_s)
+        path = self.path_now()
+        answers: list[SaveAck | Exception | None] = [None] * len(commands)
+        saves: dict[int, PreparedSave] = {}
+        for index, command in enumerate(commands):
+            try:
+                if isinstance(command, StateError):
+                    raise command
+                saves[index] = self._service(path).prepare(self._named(command))
+            except StateError as error:
+                self._service(path).counters.failed(error)
+                if atomic:
+                    raise AtomicBatchFailed(index, error) from error
+                answers[index] = error
+        self._admit(len(saves), reserved=False)
+        acks = await self._detached.run(
+            self._counted(
+                len(saves), self._save_many(path, list(saves.values()), deadline, atomic=atomic)
+            )
+        )
+        for index, ack in zip(saves, acks, strict=True):
+            answers[index] = ack
+        return [answer for answer in answers if answer is not None]
+
+    async def save_in_session(self, command: SaveCommand, session: object) -> SaveAck:
+        """Stage a save on a caller's session (see `ports.StateStore.append_in_session`)."""
+        path = self.path_now()
+        save = self._service(path).prepare(self._named(command))
+        return await self._with_fallback(
+            path,
+            save,
+            lambda service, attempt: service.save_in_session(attempt, session),
+        )
+
+    async def load(
+        self,
+        key: RunKey,
+        selector: Selector,
+        *,
+        deadline_s: float | None = None,
+        session: object | None = None,
+    ) -> LoadedState:
+        """Load one live snapshot."""
+        Deadline.after(self._clock, deadline_s).check()
+        return await self._read(lambda service: service.load(key, selector, session=session))
+
+    async def list_snapshots(
+        self, key: RunKey, *, limit: int, before_version: int | None = None
+    ) -> SnapshotPage:
+        """List live snapshots of a run, newest first."""
+        return await self._read(
+            lambda service: service.store.list_snapshots(
+                key, limit=limit, before_version=before_version
+            )
+        )
+
+    async def list_runs(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        thread_id: str | None = None,
+        user_id: str | None = None,
+        after: RunCursor | None = None,
+    ) -> RunPage:
+        """List runs, newest write first."""
+        return await self._read(
+            lambda service: service.store.list_runs(
+                tenant, limit=limit, thread_id=thread_id, user_id=user_id, after=after
+            )
+        )
+
+    async def delete_run(self, key: RunKey, *, deadline_s: float | None = None) -> int:
+        """Delete a run's snapshots; return how many there were."""
+        Deadline.after(self._clock, deadline_s).check()
+        return await self._detached.run(self._read(lambda service: service.delete_run(key)))
+
+    async def check(self) -> None:
+        """Raise unless the path that serves now can read and write its database."""
+        await self._service(self.path_now()).store.check()
+
+    def statistics(self) -> ServiceStatistics:
+        """Count what this server did since it started."""
+        services = (self._standard, self._optimized)
+        paths = tuple(
+            service.counters.statistics(service.store.statistics()) for service in services
+        )
+        return ServiceStatistics(
+            started_at_us=self._started_at_us,
+            paths=paths,
+            cache=None if self._optimized.heads is None else self._optimized.heads.statistics(),
+            routes_right=self._optimized.counters.routes_right,
+            routes_wrong=self._optimized.counters.routes_wrong,
+            unknown_checkpoint_types=sum(
+                path.decisions.get(Reason.UNKNOWN_CHECKPOINT_TYPE, 0) for path in paths
+            ),
+            circuit_open=self._breaker.is_open,
+        )
+
+    def _service(self, path: Path) -> StateService:
+        return self._optimized if path is Path.OPTIMIZED else self._standard
+
+    def _named(self, command: SaveCommand) -> SaveCommand:
+        """Give a save without a request id one, so that a fallback is the same save."""
+        return command if command.request_id else replace(command, request_id=self._new_id())
+
+    def _admit(self, saves: int, *, reserved: bool) -> None:
+        """Refuse what is more than this server holds at once."""
+        limit = self._max_concurrent_saves
+        if not reserved:
+            limit -= limit // RESERVED_SHARE
+        if self._saves_under_way + saves > limit:
+            raise Overloaded(
+                f"{self._saves_under_way} saves are under way, the limit is {limit}", limit=limit
+            )
+
+    async def _counted(self, saves: int, work: Awaitable[T]) -> T:
+        self._saves_under_way += saves
+        try:
+            return await work
+        finally:
+            self._saves_under_way -= saves
+
+    async def _save(self, path: Path, save: PreparedSave, deadline: Deadline) -> SaveAck:
+        return await self._with_fallback(
+            path, save, lambda service, attempt: service.save(attempt, deadline)
+        )
+
+    async def _save_many(
+        self, path: Path, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
+    ) -> Sequence[SaveAck | Exception]:
+        """Save a batch on one path; when the path fails, start again where it may still work."""
+        service = self._service(path)
+        try:
+            if path is Path.OPTIMIZED:
+                self._breaker.admit()
+            results = await service.save_many(saves, deadline, atomic=atomic)
+        except (Refused, AtomicBatchFailed) as error:
+            self._judge(path, error)
+            raise
+        except Exception as first:
+            self._judge(path, first)
+            if path is Path.OPTIMIZED:
+                return await self._save_all_standard(saves, deadline, first, atomic=atomic)
+            if atomic or _is_the_databases_fault(first):
+                service.counters.failed(first)
+                raise
+            return [await self._save_alone(save, deadline) for save in saves]
+        self._judge(path, None)
+        return _acks(results, path)
+
+    async def _save_all_standard(
+        self,
+        saves: Sequence[PreparedSave],
+        deadline: Deadline,
+        first: Exception,
+        *,
+        atomic: bool,
+    ) -> Sequence[SaveAck | Exception]:
+        """Save a batch through standard after the optimized path failed."""
+        cause = self._falling_back(first)
+        attempts = [_next_attempt(save) for save in saves]
+        try:
+            results = await self._standard.save_many(attempts, deadline, atomic=atomic)
+        except (Refused, AtomicBatchFailed):
+            raise
+        except Exception as second:  # noqa: BLE001  # the fallback keeps it
+            if atomic or _is_the_databases_fault(second):
+                self._standard.counters.failed(second)
+                raise _with_both_causes(first, second) from first
+            return [await self._save_alone(save, deadline, cause) for save in attempts]
+        return _acks(results, Path.STANDARD, cause)
+
+    async def _save_alone(
+        self, save: PreparedSave, deadline: Deadline, cause: FallbackCause | None = None
+    ) -> SaveAck | Exception:
+        """Save one item of a batch that failed as a whole: the poisoned one alone fails."""
+        try:
+            result = await self._standard.save(_next_attempt(save), deadline)
+        except Exception as error:  # noqa: BLE001  # answered to the item's own caller
+            self._standard.counters.failed(error)
+            return error
+        return SaveAck(result, Path.STANDARD, cause)
+
+    async def _with_fallback(
+        self,
+        path: Path,
+        save: PreparedSave,
+        serve: Callable[[StateService, PreparedSave], Awaitable[SaveResult]],
+    ) -> SaveAck:
+        """Serve a save on its path, and through standard when the optimized one cannot run."""
+        service = self._service(path)
+        try:
+            if path is Path.OPTIMIZED:
+                self._breaker.admit()
+            result = await serve(service, save)
+        except Refused as error:
+            self._judge(path, error)
+            service.counters.failed(error)
+            raise
+        except Exception as first:
+            self._judge(path, first)
+            if path is Path.STANDARD:
+                service.counters.failed(first)
+                raise
+            return await self._serve_standard(save, serve, first)
+        self._judge(path, None)
+        return SaveAck(result, path)
+
+    async def _serve_standard(
+        self,
+        save: PreparedSave,
+        serve: Callable[[StateService, PreparedSave], Awaitable[SaveResult]],
+        first: Exception,
+    ) -> SaveAck:
+        cause = self._falling_back(first)
+        try:
+            result = await serve(self._standard, _next_attempt(save))
+        except Exception as second:  # noqa: BLE001  # the fallback keeps it
+            self._standard.counters.failed(second)
+            raise _with_both_causes(first, second) from first
+        return SaveAck(result, Path.STANDARD, cause)
+
+    def _falling_back(self, first: Exception) -> FallbackCause:
+        """Keep the first error: in the log with its traceback, in the counts, for the answer."""
+        reason = reason_of(first)
+        # A resting path is no news, and a traceback per save would drown the one that matters.
+        logger.error(
+            "Optimized persistence failed: reason=%s",
+            reason,
+            exc_info=None if reason == "CIRCUIT_OPEN" else first,
+        )
+        self._optimized.counters.fell_back(first)
+        return FallbackCause(reason, _describe(first))
+
+    def _judge(self, path: Path, error: Exception | None) -> None:
+        """Tell the breaker what a request says about the optimized path."""
+        if path is Path.STANDARD or reason_of(error or Refused()) == "CIRCUIT_OPEN":
+            return
+        if isinstance(error, DeadlineExceeded | Overloaded):
+            self._breaker.released()
+        elif error is None or isinstance(error, Refused | AtomicBatchFailed):
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+
+    async def _read(self, ask: Callable[[StateService], Awaitable[T]]) -> T:
+        """Ask the path that serves now; a failure of the optimized one is asked again of standard.
+
+        Each path has a pool of its own, so that an exhausted pool of one leaves the other.
+        """
+        path = self.path_now()
+        try:
+            return await ask(self._service(path))
+        except StorageUnavailable as first:
+            if path is Path.STANDARD:
+                raise
+            self._falling_back(first)
+            try:
+                return await ask(self._standard)
+            except StateError as second:
+                raise _with_both_causes(first, second) from first
+
+
+def _acks(
+    results: Sequence[SaveResult | Exception], path: Path, cause: FallbackCause | None = None
+) -> Sequence[SaveAck | Exception]:
+    """Turn the results of a batch into answers."""
+    return [
+        SaveAck(result, path, cause) if isinstance(result, SaveResult) else result
+        for result in results
+    ]
+
+
+def _next_attempt(save: PreparedSave) -> PreparedSave:
+    """Make the next attempt of the same save."""
+    return replace(save, command=replace(save.command, attempt=save.command.attempt + 1))
+
+
+def _is_the_databases_fault(error: Exception) -> bool:
+    """Whether every item of a batch would fail alike, so that trying each only takes longer."""
+    return isinstance(error, StorageUnavailable) and error.cause != "OTHER"
+
+
+def _describe(error: Exception) -> str:
+    """One sentence about an error that holds nothing of a state."""
+    if isinstance(error, StateError):
+        return error.message
+    return f"an unexpected {type(error).__name__}"
+
+
+def _with_both_causes(first: Exception, second: Exception) -> Exception:
+    """Make the error of a save that failed on both paths: the second, naming the first too."""
+    causes = {"optimized_cause": reason_of(first), "standard_cause": reason_of(second)}
+    if isinstance(first, CommitUnknown) and not isinstance(second, Refused):
+        error: StateError = CommitUnknown()  # the first attempt may still have happened
+    elif isinstance(second, StateError):
+        error = second
+    else:
+        error = Failed(f"an unexpected {type(second).__name__}")
+    error.metadata = {**error.metadata, **causes}
+    both = f"optimized path: {_describe(first)}; standard path: {_describe(second)}"
+    error.args = (f"{error.message} ({both})",)
+    return error

@@ -1,0 +1,294 @@
+"""The meaning of a save and a load, once. `paths.py` composes it twice.
+
+The standard service has no rules and no cache: it persists every save under the head's lock. The
+optimized one is given both, and tries the cheaper routes first; what it answers is decided by the
+same pure function of the same head, so the two differ in cost and never in truth.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from cachetools import LRUCache
+
+from statekeep_server.batching.turns import Turns
+from statekeep_server.domain.canonical import IgnoredFields
+from statekeep_server.domain.errors import AtomicBatchFailed, RequestIdReused
+from statekeep_server.domain.limits import Limits
+from statekeep_server.domain.model import (
+    LoadedState,
+    Outcome,
+    Path,
+    PreparedSave,
+    Reason,
+    RunKey,
+    SaveCommand,
+    SaveResult,
+    Selector,
+)
+from statekeep_server.domain.policy import SkipRules, decide, persist_always
+from statekeep_server.domain.prepare import prepare
+from statekeep_server.service.counters import PathCounters
+from statekeep_server.service.deadline import Deadline
+from statekeep_server.service.ports import (
+    Append,
+    CachedHead,
+    Clock,
+    HeadCache,
+    Probe,
+    Standing,
+    StateStore,
+)
+
+SKIP_COUNTS = 100_000
+"""Runs whose skips in a row are remembered. A forgotten run starts again at 0, which is safe:
+`max_skip_age` bounds the drift by itself."""
+
+
+class Route(Enum):
+    """How a save goes: through the cheap read first, or straight to the lock."""
+
+    BARRIER = auto()
+    LOCK = auto()
+
+
+class StateService:
+    """Saves and loads over one store.
+
+    Args:
+        turns: Shared by both paths, so that saves of a run keep their order across a fallback.
+        rules: When to skip; None persists every save.
+        heads: The hint that chooses routes; None where there are no routes to choose.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        *,
+        path: Path,
+        turns: Turns[RunKey],
+        clock: Clock,
+        ignored: IgnoredFields,
+        limits: Limits,
+        rules: SkipRules | None = None,
+        heads: HeadCache | None = None,
+    ) -> None:
+        self.store = store
+        self.path = path
+        self.heads = heads
+        self.counters = PathCounters(path)
+        self._turns = turns
+        self._clock = clock
+        self._ignored = ignored
+        self._limits = limits
+        self._rules = rules
+        self._skips: LRUCache[RunKey, int] = LRUCache(SKIP_COUNTS)
+
+    def prepare(self, command: SaveCommand) -> PreparedSave:
+        """Validate a save and derive what its payload says, once. Raises InvalidField."""
+        return prepare(command, ignored=self._ignored, limits=self._limits)
+
+    async def save(self, save: PreparedSave, deadline: Deadline) -> SaveResult:
+        """Save one state; answer after its commit, or after the barrier that found it unchanged."""
+        started_s = self._clock.monotonic_s()
+        async with self._turns.of(save.command.key):
+            cached = await self._cached(save)
+            answer: SaveResult | Exception | None
+            answer = await self._through_barrier(save, cached, deadline)
+            if answer is None:
+                (answer,) = await self._locked([save], deadline)
+            if isinstance(answer, Exception):
+                raise answer
+            result = answer
+            if cached is not None:
+                unchanged = cached.comparison_hash == save.comparison_hash
+                self.counters.routed(right=unchanged == (result.outcome is Outcome.SKIPPED))
+            await self._acknowledged(save, result)
+        self.counters.saved(result, self._clock.monotonic_s() - started_s)
+        return result
+
+    async def save_many(
+        self, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
+    ) -> Sequence[SaveResult | Exception]:
+        """Save many states in one transaction. The i-th answer is that of the i-th save.
+
+        Saves of one run are applied in their order: the barrier answers a run's saves only up to
+        its first change, everything after that is decided under the lock. Raises
+        AtomicBatchFailed when `atomic` and one is refused.
+        """
+        started_s = self._clock.monotonic_s()
+        async with self._turns.of_all(save.command.key for save in saves):
+            results = await self._batch_through_barrier(saves, deadline, atomic=atomic)
+            rest = [index for index, result in enumerate(results) if result is None]
+            locked = await self._locked([saves[index] for index in rest], deadline, atomic=atomic)
+            for index, result in zip(rest, locked, strict=True):
+                results[index] = result
+            answers = [result for result in results if result is not None]
+            for save, answer in zip(saves, answers, strict=True):
+                if isinstance(answer, SaveResult):
+                    await self._acknowledged(save, answer)
+        each_s = (self._clock.monotonic_s() - started_s) / max(1, len(saves))
+        for answer in answers:
+            if isinstance(answer, SaveResult):
+                self.counters.saved(answer, each_s)
+            else:
+                self.counters.failed(answer)
+        return answers
+
+    async def save_in_session(self, save: PreparedSave, session: object) -> SaveResult:
+        """Stage a save on a caller's session: the locked route only, and nothing remembered."""
+        key = save.command.key
+        if self.heads is not None:
+            await self.heads.invalidate(key)
+        return await self.store.append_in_session(session, self._append(save))
+
+    async def load(
+        self, key: RunKey, selector: Selector, *, session: object | None = None
+    ) -> LoadedState:
+        """Load one live snapshot; a row is always read."""
+        if session is None:
+            loaded = await self.store.load(key, selector)
+        else:
+            loaded = await self.store.load_in_session(session, key, selector)
+        self.counters.loaded()
+        return loaded
+
+    async def delete_run(self, key: RunKey) -> int:
+        """Delete a run's snapshots; return how many there were."""
+        async with self._turns.of(key):
+            if self.heads is not None:
+                await self.heads.invalidate(key)
+            self._skips.pop(key, None)
+            return await self.store.delete_run(key)
+
+    async def _cached(self, save: PreparedSave) -> CachedHead | None:
+        """Ask the cache about a save that has a choice of routes."""
+        if self.heads is None or self._must_lock(save.command):
+            return None
+        return await self.heads.get(save.command.key)
+
+    def _must_lock(self, command: SaveCommand) -> bool:
+        """Whether a save has no choice: it is persisted anyway, conditional, or a later attempt."""
+        return (
+            self._rules is None
+            or persist_always(command) is not None
+            or command.expected_version is not None
+            or command.writer_sequence is not None
+            or command.attempt > 1
+        )
+
+    def _route(self, save: PreparedSave, cached: CachedHead | None) -> Route:
+        if self._must_lock(save.command):
+            return Route.LOCK
+        if cached is not None and cached.comparison_hash != save.comparison_hash:
+            return Route.LOCK
+        return Route.BARRIER
+
+    async def _through_barrier(
+        self, save: PreparedSave, cached: CachedHead | None, deadline: Deadline
+    ) -> SaveResult | None:
+        """Answer from what is committed, if that is the answer; None sends the save to the lock."""
+        if self._route(save, cached) is Route.LOCK:
+            return None
+        deadline.check()
+        probe = Probe(save.command.key, save.command.request_id)
+        (standing,) = await self.store.barrier([probe])
+        return self._answer(save, standing)
+
+    async def _batch_through_barrier(
+        self, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
+    ) -> list[SaveResult | Exception | None]:
+        results: list[SaveResult | Exception | None] = [None] * len(saves)
+        asked = [i for i, save in enumerate(saves) if not self._must_lock(save.command)]
+        if not asked:
+            return results
+        deadline.check()
+        standings = await self.store.barrier(
+            [Probe(saves[i].command.key, saves[i].command.request_id) for i in asked]
+        )
+        seen = dict(zip(asked, standings, strict=True))
+        moved: set[RunKey] = set()
+        earlier: Counter[RunKey] = Counter()
+        for index, save in enumerate(saves):
+            key = save.command.key
+            if index in seen and key not in moved:
+                try:
+                    results[index] = self._answer(save, seen[index], earlier[key])
+                except RequestIdReused as error:
+                    if atomic:
+                        raise AtomicBatchFailed(index, error) from error
+                    results[index] = error
+            if results[index] is None:
+                moved.add(key)
+            earlier[key] += 1
+        return results
+
+    def _answer(
+        self, save: PreparedSave, standing: Standing, earlier: int = 0
+    ) -> SaveResult | None:
+        """Decide by what the barrier saw: an earlier result, a skip, or neither.
+
+        `earlier` counts the saves of the run before this one in the same call: each may have been
+        a skip, and `max_skips` is a bound.
+        """
+        command = save.command
+        if standing.earlier is not None:
+            if standing.earlier_fingerprint != save.fingerprint:
+                raise RequestIdReused(command.request_id)
+            return standing.earlier
+        decision = decide(
+            save,
+            standing.head,
+            now_us=standing.now_us,
+            rules=self._rules,
+            skips_in_a_row=self._skips.get(command.key, 0) + earlier,
+        )
+        if decision.outcome is Outcome.PERSISTED:
+            return None
+        head = standing.head
+        if head is None or head.snapshot_id is None or head.state_sha256 is None:
+            return None  # `decide` skips onto a standing snapshot only; the lock would say so too
+        return SaveResult(
+            outcome=Outcome.SKIPPED,
+            reason=Reason.UNCHANGED,
+            snapshot_id=head.snapshot_id,
+            version=head.version,
+            state_sha256=head.state_sha256,
+            comparison_hash=save.comparison_hash,
+            changed_fields=(),
+            changed_fields_truncated=False,
+            request_id=command.request_id,
+        )
+
+    def _append(self, save: PreparedSave, earlier: int = 0) -> Append:
+        skips = self._skips.get(save.command.key, 0) + earlier
+        return Append(save=save, rules=self._rules, skips_in_a_row=skips)
+
+    async def _locked(
+        self, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool = False
+    ) -> Sequence[SaveResult | Exception]:
+        """Decide under the lock and write. What is remembered of the runs is forgotten first."""
+        if not saves:
+            return []
+        if self.heads is not None:
+            for save in saves:
+                await self.heads.invalidate(save.command.key)
+        deadline.check()
+        earlier: Counter[RunKey] = Counter()
+        appends = []
+        for save in saves:
+            appends.append(self._append(save, earlier[save.command.key]))
+            earlier[save.command.key] += 1
+        return await self.store.append_many(appends, atomic=atomic)
+
+    async def _acknowledged(self, save: PreparedSave, result: SaveResult) -> None:
+        """Remember what is now known to be committed."""
+        if result.replayed:
+            return  # an old truth: the head may have moved since
+        key = save.command.key
+        if result.outcome is Outcome.SKIPPED:
+            self._skips[key] = self._skips.get(key, 0) + 1
+        else:
+            self._skips.pop(key, None)
+        if self.heads is not None:
+            await self.heads.put(key, CachedHead(result.version, save.comparison_hash))
