@@ -1,0 +1,115 @@
+"""The documentation is true, as far as a program can check it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from statekeep.v1.error_reason_pb2 import ErrorReason
+from statekeep_server.config import PoolSettings, Settings
+from statekeep_server.domain.limits import Limits
+from tests.support.project import CLIENT, ROOT, SERVER, project_files, relative
+
+DOCS = [path for path in project_files(".md") if ROOT / "tests" not in path.parents]
+CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def text(path: Path) -> str:
+    """Read a document."""
+    return path.read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """List the anchors of a document's headings, as Markdown viewers make them."""
+    headings = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", text(path)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def code(path: Path) -> Iterator[str]:
+    """List what a document shows as code, line by line: blocks and inline."""
+    for block in CODE_BLOCK.findall(text(path)):
+        yield from block.splitlines()[1:-1]
+    yield from re.findall(r"`([^`\n]+)`", CODE_BLOCK.sub("", text(path)))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=relative)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", CODE_BLOCK.sub("", text(path))):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("path", DOCS, ids=relative)
+def test_every_named_file_exists(path: Path) -> None:
+    homes = (ROOT, ROOT / "docs", SERVER, CLIENT, path.parent)
+    named = {
+        word
+        for line in code(path)
+        for word in re.findall(
+            r"(?:^|(?<=[\s(]))[\w./-]+/[\w.-]+\.(?:py|md|proto|toml|lock)\b", line
+        )
+    }
+    missing = {name for name in named if not any((home / name).exists() for home in homes)}
+    assert not missing
+
+
+@pytest.mark.parametrize("path", DOCS, ids=relative)
+def test_every_make_command_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text(ROOT / "Makefile"), re.MULTILINE))
+    named = {name for line in code(path) for name in re.findall(r"^\s*make ([a-z-]+)", line)}
+    assert named <= targets
+
+
+def test_the_readme_names_the_commands_that_matter() -> None:
+    shown = "\n".join(code(ROOT / "README.md"))
+    assert {"make demo", "make test", "statekeep serve"} <= {
+        command for command in ("make demo", "make test", "statekeep serve") if command in shown
+    }
+
+
+def test_every_error_has_a_cure() -> None:
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118  # the wrapper is no dictionary
+    headings = re.findall(r"^### ([A-Z_]+)$", text(ROOT / "docs/troubleshooting.md"), re.MULTILINE)
+    assert set(headings) == reasons - {"UNSPECIFIED"}
+    for section in re.split(r"^### ", text(ROOT / "docs/troubleshooting.md"), flags=re.MULTILINE)[
+        1:
+    ]:
+        for part in ("Symptom", "Command", "Cause", "ure"):
+            assert part in section, section.splitlines()[0]
+
+
+@pytest.mark.parametrize("settings", [Settings, PoolSettings, Limits])
+def test_every_setting_is_explained(settings: type) -> None:
+    shown = set(code(ROOT / "docs/operations.md"))
+    assert (
+        not {item.name for item in fields(settings)}
+        - shown
+        - {"limits", "standard_pool", "optimized_pool"}
+    )
+
+
+def test_the_changelog_has_a_place_for_what_changes_now() -> None:
+    versions = re.findall(r"^## \[(.+?)\]", text(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert versions[0] == "Unreleased" or re.fullmatch(r"\d+\.\d+\.\d+", versions[0])
+
+
+def test_decisions_are_numbered_and_listed() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("0*.md"))
+    assert [page.name[:4] for page in pages] == [f"{n:04}" for n in range(1, len(pages) + 1)]
+    listed = text(ROOT / "docs/decisions/README.md")
+    for page in pages:
+        title = text(page).splitlines()[0].removeprefix("# ")
+        number, _, name = title.partition(": ")
+        assert f"| [{number}]({page.name}) | {name} |" in listed
+        for part in ("Context", "Decision", "Consequences", "What would change our mind"):
+            assert f"\n## {part}\n" in text(page), page.name
