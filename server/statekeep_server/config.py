@@ -41,7 +41,7 @@ class Settings:
     lock_timeout_s: float = 5.0
     default_deadline_s: float = 30.0
     """For calls that come without a deadline."""
-    cache_max_entries: int = 100_000
+    cache_max_entries: int = 50_000
     cache_max_bytes: int = 32 * MIB
     cache_ttl_s: float = 3_600.0
     max_concurrent_saves: int = 1_024

@@ -10,7 +10,7 @@ from cachetools import TTLCache
 from statekeep_server.domain.model import RunKey
 from statekeep_server.service.ports import CachedHead, CacheStatistics
 
-ENTRY_OVERHEAD_BYTES = 600
+ENTRY_OVERHEAD_BYTES = 640
 """Measured with tracemalloc for 100,000 entries: objects, hash and the two dictionaries."""
 
 

@@ -19,6 +19,7 @@ from statekeep_server.domain.model import (
     Snapshot,
 )
 from statekeep_server.domain.policy import SkipRules
+from statekeep_server.domain.transition import RecordedResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,12 @@ class Standing:
 
     Attributes:
         head: None when the run was never written.
-        earlier: The recorded result of the request id, with `replayed` set.
-        earlier_fingerprint: The fingerprint of the save that made it.
+        earlier: What the request id remembers; None when nothing.
         now_us: The database's clock at that moment.
     """
 
     head: Head | None
-    earlier: SaveResult | None
-    earlier_fingerprint: bytes | None
+    earlier: RecordedResult | None
     now_us: int
 
 

@@ -20,7 +20,6 @@ from statekeep_server.domain.model import (
     Outcome,
     Path,
     PreparedSave,
-    Reason,
     RunKey,
     SaveCommand,
     SaveResult,
@@ -28,6 +27,7 @@ from statekeep_server.domain.model import (
 )
 from statekeep_server.domain.policy import SkipRules, decide, persist_always
 from statekeep_server.domain.prepare import prepare
+from statekeep_server.domain.transition import answer_earlier, answer_skip
 from statekeep_server.service.counters import PathCounters
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.ports import (
@@ -231,34 +231,18 @@ class StateService:
         `earlier` counts the saves of the run before this one in the same call: each may have been
         a skip, and `max_skips` is a bound.
         """
-        command = save.command
         if standing.earlier is not None:
-            if standing.earlier_fingerprint != save.fingerprint:
-                raise RequestIdReused(command.request_id)
-            return standing.earlier
+            return answer_earlier(save, standing.earlier)
         decision = decide(
             save,
             standing.head,
             now_us=standing.now_us,
             rules=self._rules,
-            skips_in_a_row=self._skips.get(command.key, 0) + earlier,
+            skips_in_a_row=self._skips.get(save.command.key, 0) + earlier,
         )
-        if decision.outcome is Outcome.PERSISTED:
+        if standing.head is None or decision.outcome is Outcome.PERSISTED:
             return None
-        head = standing.head
-        if head is None or head.snapshot_id is None or head.state_sha256 is None:
-            return None  # `decide` skips onto a standing snapshot only; the lock would say so too
-        return SaveResult(
-            outcome=Outcome.SKIPPED,
-            reason=Reason.UNCHANGED,
-            snapshot_id=head.snapshot_id,
-            version=head.version,
-            state_sha256=head.state_sha256,
-            comparison_hash=save.comparison_hash,
-            changed_fields=(),
-            changed_fields_truncated=False,
-            request_id=command.request_id,
-        )
+        return answer_skip(save, standing.head)
 
     def _append(self, save: PreparedSave, earlier: int = 0) -> Append:
         skips = self._skips.get(save.command.key, 0) + earlier

@@ -1,0 +1,76 @@
+"""A whole service over the store in memory, with hands on everything that may fail."""
+
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from statekeep_server.batching.detached import Detached
+from statekeep_server.config import Settings
+from statekeep_server.domain.model import CheckpointType, RunKey, SaveCommand
+from statekeep_server.flags import Flags
+from statekeep_server.paths import compose, head_cache
+from statekeep_server.service.facade import StateFacade
+from statekeep_server.storage.memory_store import MemoryStateStore
+from tests.support.clock import ManualClock
+from tests.support.faults import FaultyCache, FaultyStore
+
+RUN = RunKey("default", "run-1")
+
+
+@dataclass
+class World:
+    """Both paths over one memory; `standard` and `optimized` are their faulty stores."""
+
+    clock: ManualClock
+    memory: MemoryStateStore
+    standard: FaultyStore
+    optimized: FaultyStore
+    heads: FaultyCache
+    detached: Detached
+    flags: Flags = field(default_factory=lambda: Flags(enable_optimized_persistence=True))
+
+    facade: StateFacade = field(init=False)
+
+
+@asynccontextmanager
+async def open_world(**settings: Any) -> AsyncIterator[World]:
+    """Open a service on the optimized path."""
+    clock = ManualClock()
+    numbers = itertools.count(1)
+
+    def new_id() -> str:
+        return f"id-{next(numbers):06}"
+
+    configured = Settings(database_url="memory", **settings)
+    memory = MemoryStateStore(clock, new_id)
+    async with Detached() as detached:
+        world = World(
+            clock=clock,
+            memory=memory,
+            standard=FaultyStore(memory),
+            optimized=FaultyStore(memory),
+            heads=FaultyCache(head_cache(configured, clock)),
+            detached=detached,
+        )
+        world.facade = compose(
+            standard_store=world.standard,
+            optimized_store=world.optimized,
+            heads=world.heads,
+            settings=configured,
+            flags=lambda: world.flags,
+            detached=detached,
+            clock=clock,
+            new_id=new_id,
+        )
+        yield world
+
+
+def command(state: object = None, **options: Any) -> SaveCommand:
+    """Make an automatic save of a JSON state."""
+    options.setdefault("key", RUN)
+    options.setdefault("checkpoint_type", CheckpointType.AUTO)
+    body = state if isinstance(state, bytes) else json.dumps(state or {"step": 1}).encode()
+    return SaveCommand(state=body, **options)
