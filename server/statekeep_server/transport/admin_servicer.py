@@ -1,0 +1,121 @@
+"""AdminService: what the server is and what it did, written from its settings and its counts."""
+
+from typing import Any
+
+import grpc
+
+from statekeep.v1 import admin_service_pb2 as pb
+from statekeep.v1 import admin_service_pb2_grpc
+from statekeep_server import __version__
+from statekeep_server.config import Settings
+from statekeep_server.domain.canonical import CANONICAL_VERSION, DEFAULT_IGNORED_FIELDS
+from statekeep_server.domain.limits import Limits
+from statekeep_server.service.answers import PathStatistics, ServiceStatistics
+from statekeep_server.service.facade import StateFacade
+from statekeep_server.transport import convert, words
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# ruff: noqa: N802, D102, ARG002 - the contract names, documents and shapes these methods
+
+
+class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+    """The operators' service."""
+
+    def __init__(self, facade: StateFacade, settings: Settings) -> None:
+        self._facade = facade
+        self._settings = settings
+
+    async def GetServerInfo(
+        self, request: pb.GetServerInfoRequest, context: Context
+    ) -> pb.GetServerInfoResponse:
+        settings = self._settings
+        return pb.GetServerInfoResponse(
+            version=__version__,
+            path=words.path_number(self._facade.path_now()),
+            # `postgresql+asyncpg://…`: nothing after the scheme may leave the server.
+            database=settings.database_url.partition(":")[0].partition("+")[0],
+            limits=_limits(settings.limits),
+            skip_rules=pb.SkipRules(
+                canonical_version=CANONICAL_VERSION,
+                ignored_fields=(*DEFAULT_IGNORED_FIELDS, *settings.ignored_fields),
+                max_skip_age_s=settings.max_skip_age_s,
+                max_skips=settings.max_skips,
+            ),
+            pools=_pools(self._facade.statistics()),
+        )
+
+    async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.GetStatsResponse:
+        statistics = self._facade.statistics()
+        return pb.GetStatsResponse(
+            started_at=convert.timestamp(statistics.started_at_us),
+            paths=map(_path_stats, statistics.paths),
+            cache=_cache_stats(statistics),
+            pools=_pools(statistics),
+            unknown_checkpoint_types=statistics.unknown_checkpoint_types,
+            circuit_open=statistics.circuit_open,
+        )
+
+
+def _limits(limits: Limits) -> pb.Limits:
+    return pb.Limits(
+        max_state_bytes=limits.max_state_bytes,
+        max_message_bytes=limits.max_message_bytes,
+        max_batch_items=limits.max_batch_items,
+        max_depth=limits.max_depth,
+        max_integer_digits=limits.max_integer_digits,
+        max_members=limits.max_members,
+        max_id_characters=limits.max_id_characters,
+        max_context_entries=limits.max_context_entries,
+        max_context_bytes=limits.max_context_bytes,
+    )
+
+
+def _path_stats(path: PathStatistics) -> pb.PathStats:
+    return pb.PathStats(
+        path=words.path_number(path.path),
+        saves=path.saves,
+        persisted=path.persisted,
+        skipped=path.skipped,
+        decisions=path.decisions,
+        failures=path.failures,
+        fallbacks=path.fallbacks,
+        rows_written=path.rows_written,
+        statements=path.statements,
+        persisted_mean_s=path.persisted_mean_s,
+        skipped_mean_s=path.skipped_mean_s,
+        loads=path.loads,
+    )
+
+
+def _cache_stats(statistics: ServiceStatistics) -> pb.CacheStats | None:
+    cache = statistics.cache
+    if cache is None:
+        return None
+    return pb.CacheStats(
+        entries=cache.entries,
+        max_entries=cache.max_entries,
+        size_bytes=cache.size_bytes,
+        max_size_bytes=cache.max_size_bytes,
+        hits=cache.hits,
+        misses=cache.misses,
+        evictions=cache.evictions,
+        invalidations=cache.invalidations,
+        routes_right=statistics.routes_right,
+        routes_wrong=statistics.routes_wrong,
+    )
+
+
+def _pools(statistics: ServiceStatistics) -> list[pb.PoolStats]:
+    return [
+        pb.PoolStats(
+            path=words.path_number(path.path),
+            pool_size=path.pool.pool_size,
+            max_overflow=path.pool.max_overflow,
+            pool_timeout_s=path.pool.pool_timeout_s,
+            checked_out=path.pool.checked_out,
+            idle=path.pool.idle,
+        )
+        for path in statistics.paths
+        if path.pool is not None
+    ]

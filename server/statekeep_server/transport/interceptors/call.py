@@ -1,0 +1,77 @@
+"""What a servicer may know of its call: tenant, time left, earlier attempts. Set once per call."""
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from statekeep_server.domain.errors import InvalidField
+from statekeep_server.domain.model import DEFAULT_TENANT
+
+TENANT = "statekeep-tenant"
+PREVIOUS_ATTEMPTS = "grpc-previous-rpc-attempts"
+_MAX_TENANT_CHARACTERS = 64
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls.
+
+    Attributes:
+        previous_attempts: How often the caller's gRPC library has sent this call before.
+    """
+
+    tenant: str
+    previous_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call as its servicer sees it.
+
+    Attributes:
+        deadline_s: Seconds that were left when the servicer began.
+    """
+
+    tenant: str
+    previous_attempts: int
+    deadline_s: float
+
+
+current_call: ContextVar[Call] = ContextVar("current_call")
+"""The call that the running task serves."""
+
+
+def read_caller(metadata: Metadata, *, trust_tenant: bool) -> Caller:
+    """Read who calls.
+
+    The tenant is the constant default unless `trust_tenant`, for development and tests: tenants
+    will come from credentials.
+
+    Raises:
+        InvalidField: The tenant that the metadata names is not one.
+    """
+    tenant, attempts = DEFAULT_TENANT, 0
+    for name, value in metadata:
+        if name == PREVIOUS_ATTEMPTS:
+            attempts = _count(value)
+        elif name == TENANT and trust_tenant:
+            tenant = _tenant(value)
+    return Caller(tenant=tenant, previous_attempts=attempts)
+
+
+def values(metadata: Metadata, name: str) -> list[str | bytes]:
+    """Find every value of a metadata key."""
+    return [value for key, value in metadata if key == name]
+
+
+def _count(value: str | bytes) -> int:
+    """Read a count that gRPC libraries write; anything else is no reason to fail a call."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 4 else 0
+
+
+def _tenant(value: str | bytes) -> str:
+    if not isinstance(value, str) or not value or len(value) > _MAX_TENANT_CHARACTERS:
+        raise InvalidField(TENANT, "must have 1 to 64 characters", limit=_MAX_TENANT_CHARACTERS)
+    return value

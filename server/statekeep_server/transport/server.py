@@ -1,0 +1,127 @@
+"""The gRPC server: its options, what it serves, how it starts and how it stops."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from statekeep.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    agent_state_service_pb2,
+    agent_state_service_pb2_grpc,
+)
+from statekeep_server.config import Settings
+from statekeep_server.service.facade import StateFacade
+from statekeep_server.transport.admin_servicer import AdminServicer
+from statekeep_server.transport.health import OVERALL, HealthServicer, polled
+from statekeep_server.transport.interceptors.adapter import RpcInterceptor
+from statekeep_server.transport.interceptors.auth import TokenCheck
+from statekeep_server.transport.interceptors.limiter import Limiter
+from statekeep_server.transport.listen import bind, check_protection
+from statekeep_server.transport.reflection import add_reflection
+from statekeep_server.transport.state_servicer import StateServicer
+
+STATE_SERVICE = agent_state_service_pb2.DESCRIPTOR.services_by_name["AgentStateService"].full_name
+ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers.
+
+    Attributes:
+        port: The port it listens on, also when the settings left the choice to the system.
+    """
+
+    port: int
+
+
+@asynccontextmanager
+async def serve(facade: StateFacade, settings: Settings) -> AsyncIterator[RunningServer]:
+    """Serve until the context ends, then let the calls under way finish.
+
+    Args:
+        facade: Answers the calls. It must outlive the server.
+        settings: Where and how to serve.
+
+    Raises:
+        CannotServe: The settings would open the server by accident, or its address is taken.
+    """
+    check_protection(settings)
+    interceptor = RpcInterceptor(
+        Limiter(_max_calls(settings)),
+        TokenCheck(settings.token),
+        trust_tenant=settings.trust_tenant_metadata,
+        default_deadline_s=settings.default_deadline_s,
+    )
+    server = grpc.aio.server(interceptors=(interceptor,), options=_options(settings))
+    health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE))
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    agent_state_service_pb2_grpc.add_AgentStateServiceServicer_to_server(
+        StateServicer(facade, settings.limits), server
+    )
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+        AdminServicer(facade, settings), server
+    )
+    add_reflection(server, (STATE_SERVICE, ADMIN_SERVICE, HEALTH_SERVICE))
+    port = bind(server, settings)
+    # Admin answers without a database: that is when an operator needs it.
+    health.set(True, ADMIN_SERVICE)
+    async with polled(health, facade.check, OVERALL, STATE_SERVICE):
+        await server.start()
+        try:
+            yield RunningServer(port)
+        finally:
+            await _stop(server, health, settings.drain_timeout_s)
+
+
+async def _stop(server: grpc.aio.Server, health: HealthServicer, drain_timeout_s: float) -> None:
+    """Say NOT_SERVING first, then refuse new calls, then wait for those under way.
+
+    Cancelled while it waits (a second signal), it ends them at once.
+    """
+    health.drain()
+    stopping = asyncio.ensure_future(server.stop(drain_timeout_s))
+    try:
+        await asyncio.shield(stopping)
+    except asyncio.CancelledError:
+        await server.stop(None)
+        await stopping
+        raise
+
+
+def _max_calls(settings: Settings) -> int:
+    """All calls together: the facade keeps the limit on saves, and loads need room beside them."""
+    return 2 * settings.max_concurrent_saves
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """The channel arguments of the server, each with its reason."""
+    limit_bytes = settings.limits.max_message_bytes
+    return [
+        ("grpc.max_receive_message_length", limit_bytes),
+        ("grpc.max_send_message_length", limit_bytes),
+        # A second server on the same port must fail, not silently share its calls.
+        ("grpc.so_reuseport", 0),
+        # Beyond the server's own limit, so that what exceeds that gets its answer and no queue.
+        ("grpc.max_concurrent_streams", 2 * _max_calls(settings)),
+        # A token and trace context fit many times.
+        ("grpc.max_metadata_size", 16 * 1024),
+        # Notices peers that vanished, and allows clients to do so too.
+        ("grpc.keepalive_time_ms", _MINUTE_MS),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # Connections end now and then, so that a balancer can spread them over new servers.
+        ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),
+        ("grpc.max_connection_age_grace_ms", _MINUTE_MS),
+        # A peer that connects and says nothing.
+        ("grpc.server_handshake_timeout_ms", 10_000),
+    ]
