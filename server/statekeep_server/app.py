@@ -1,0 +1,77 @@
+"""The composition root: settings become a running server.
+
+Everything that lives is opened here, once, inside one another, and closed the other way round: the
+server stops taking calls and lets those under way finish, then writes without a caller end, then
+the pools close.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from statekeep_server.config import Settings
+from statekeep_server.domain.model import Path
+from statekeep_server.flags import Flags
+from statekeep_server.paths import open_facade
+from statekeep_server.service.clock import SystemClock
+from statekeep_server.service.facade import StateFacade
+from statekeep_server.service.ids import new_id
+from statekeep_server.transport.server import RunningServer, serve
+
+logger = logging.getLogger("statekeep.app")
+
+
+@asynccontextmanager
+async def open_server(
+    settings: Settings, *, flags: Callable[[], Flags] | None = None
+) -> AsyncIterator[RunningServer]:
+    """Serve while the context is open; `settings.port` 0 lets the system choose one.
+
+    `flags` is read once per request and defaults to the settings.
+    """
+    fixed = Flags(settings.enable_optimized_persistence)
+    async with (
+        open_facade(
+            settings, flags=flags or (lambda: fixed), clock=SystemClock(), new_id=new_id
+        ) as facade,
+        serve(facade, settings) as running,
+    ):
+        _announce(facade, settings, running)
+        yield running
+        logger.info("Stopping: calls under way may finish")
+
+
+async def run_server(
+    settings: Settings, *, on_ready: Callable[[RunningServer], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the drain at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    serving = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and serving is not None:
+            serving.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with open_server(settings) as running:
+            if on_ready is not None:
+                on_ready(running)
+            await stop.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    logger.info("Stopped")
+
+
+def _announce(facade: StateFacade, settings: Settings, running: RunningServer) -> None:
+    path = facade.path_now()
+    logger.info("Using %s state persistence", "optimized" if path is Path.OPTIMIZED else "standard")
+    # The scheme alone: the rest of the URL may hold a password.
+    database = settings.database_url.partition(":")[0]
+    logger.info("Serving host=%s port=%d database=%s", settings.host, running.port, database)
