@@ -88,12 +88,10 @@ async def _stop(server: grpc.aio.Server, health: HealthServicer, drain_timeout_s
     Cancelled while it waits (a second signal), it ends them at once.
     """
     health.drain()
-    stopping = asyncio.ensure_future(server.stop(drain_timeout_s))
     try:
-        await asyncio.shield(stopping)
+        await server.stop(drain_timeout_s)
     except asyncio.CancelledError:
         await server.stop(None)
-        await stopping
         raise
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2
 
-from statekeep_server.domain.errors import DeadlineExceeded
+from statekeep_server.domain.errors import DeadlineExceeded, Refused
 from statekeep_server.transport import status
 from statekeep_server.transport.interceptors.auth import TokenCheck
 from statekeep_server.transport.interceptors.call import (
@@ -69,7 +69,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             return handler
         try:
             caller = self._admit(handler_call_details)
-        except Exception as error:  # noqa: BLE001 - the outermost step maps every error
+        except Refused as error:
             return _refusal(error, method)
         return self._guarded(handler, method, caller)
 
@@ -156,7 +156,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         )
 
 
-def _refusal(error: Exception, method: str) -> Handler:
+def _refusal(error: Refused, method: str) -> Handler:
     """Make a handler that fails without reading the request.
 
     For the peer a method that takes a stream looks like one that takes a message, and only the

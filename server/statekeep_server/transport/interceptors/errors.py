@@ -1,7 +1,7 @@
 """The outermost step: every error of a call becomes a status, and a bug is told to the log only.
 
-This is the one `except Exception` of the transport. A cancellation is not an error and passes, and
-so does gRPC's AbortError, an Exception that stands for a status already sent.
+A cancellation is no error and never comes here, nor does gRPC's AbortError, an Exception that
+stands for a status already sent.
 """
 
 import logging
