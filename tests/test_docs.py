@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from statekeep.v1.error_reason_pb2 import ErrorReason
+from statekeep_server.cli.settings import KNOBS
 from statekeep_server.config import PoolSettings, Settings
+from statekeep_server.domain.ignored import DEFAULT_IGNORED_FIELDS
 from statekeep_server.domain.limits import Limits
 from tests.support.project import CLIENT, ROOT, SERVER, project_files, relative
 
@@ -72,30 +74,33 @@ def test_every_make_command_exists(path: Path) -> None:
 
 def test_the_readme_names_the_commands_that_matter() -> None:
     shown = "\n".join(code(ROOT / "README.md"))
-    assert {"make demo", "make test", "statekeep serve"} <= {
-        command for command in ("make demo", "make test", "statekeep serve") if command in shown
-    }
+    missing = [name for name in ("make demo", "make test", "statekeep serve") if name not in shown]
+    assert not missing
 
 
 def test_every_error_has_a_cure() -> None:
     reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118  # the wrapper is no dictionary
-    headings = re.findall(r"^### ([A-Z_]+)$", text(ROOT / "docs/troubleshooting.md"), re.MULTILINE)
-    assert set(headings) == reasons - {"UNSPECIFIED"}
-    for section in re.split(r"^### ", text(ROOT / "docs/troubleshooting.md"), flags=re.MULTILINE)[
-        1:
-    ]:
-        for part in ("Symptom", "Command", "Cause", "ure"):
-            assert part in section, section.splitlines()[0]
+    _, *sections = re.split(r"^### ", text(ROOT / "docs/troubleshooting.md"), flags=re.MULTILINE)
+    cures = {section.splitlines()[0]: section for section in sections}
+    assert cures.keys() == reasons - {"UNSPECIFIED"}
+    for reason, cure in cures.items():
+        for part in ("**Symptom**", "**Command**", "**Cause", "ure**"):
+            assert part in cure, f"{reason} says nothing under {part}"
 
 
 @pytest.mark.parametrize("settings", [Settings, PoolSettings, Limits])
 def test_every_setting_is_explained(settings: type) -> None:
     shown = set(code(ROOT / "docs/operations.md"))
-    assert (
-        not {item.name for item in fields(settings)}
-        - shown
-        - {"limits", "standard_pool", "optimized_pool"}
-    )
+    grouped = {"limits", "standard_pool", "optimized_pool"}  # their own fields are checked
+    assert not {item.name for item in fields(settings)} - shown - grouped
+
+
+def test_every_knob_is_in_the_table_of_settings() -> None:
+    operations = text(ROOT / "docs/operations.md")
+    for knob in KNOBS:
+        option = f"`{knob.option}`" if knob.option else "none"
+        assert f"| `{knob.field}` | {option} | `{knob.variable}` |" in operations
+    assert f"`{'`, `'.join(DEFAULT_IGNORED_FIELDS)}`" in operations.replace("\n", " ")
 
 
 def test_the_changelog_has_a_place_for_what_changes_now() -> None:
