@@ -1,0 +1,205 @@
+"""Engines: a URL and a pool become connections whose commits are durable.
+
+PostgreSQL: one pool, READ COMMITTED, with time limits on statements and on waiting for locks.
+There is no pre-ping, which would cost three round trips per save: a connection that turns out
+dead is replaced, and what it was to do is done again (see `transactions`). Behind a pooler in
+transaction mode no statement is kept prepared, every statement runs in a transaction of its own
+(without one, preparing and executing may reach two servers), and the time limits are the client's.
+
+SQLite: one writing connection, so that savers queue here and not at the file's lock, and a few
+reading ones. WAL with `synchronous=FULL`: NORMAL may lose acknowledged commits at a power cut.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from statekeep_server.config import PoolSettings
+from statekeep_server.storage.dialect import Dialect, Postgresql, Sqlite
+from statekeep_server.storage.urls import DatabaseUrl
+
+SQLITE_READERS = 4
+"""Each is a thread; reads of a file in the page cache need no more."""
+
+SQLITE_PAGE_BYTES = 8_192
+"""Twice the default: pages of 8 kB took 1.4 times as many saves of 10 kB."""
+
+AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long a statement may run, and how long it may wait for a lock."""
+
+    statement_s: float
+    lock_s: float
+
+
+class StatementCounter:
+    """Counts the statements that reach a database.
+
+    One for each execution, with however many rows, and one for each BEGIN, COMMIT and ROLLBACK.
+    """
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def attach(self, engine: Engine, *, driver_begins: bool) -> None:
+        """Count what an engine sends; `driver_begins` if its driver sends BEGIN by itself."""
+        event.listen(engine, "before_cursor_execute", self._count)
+        if driver_begins:
+            event.listen(engine, "begin", self._count_boundary)
+        event.listen(engine, "commit", self._count_boundary)
+        event.listen(engine, "rollback", self._count_boundary)
+
+    def _count(self, *_: object) -> None:
+        self.sent += 1
+
+    def _count_boundary(self, connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            self.sent += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """The ways to one database.
+
+    Attributes:
+        writer: Runs transactions.
+        reader: Runs single statements, each a transaction of its own.
+    """
+
+    url: DatabaseUrl
+    dialect: Dialect
+    writer: AsyncEngine
+    reader: AsyncEngine
+    statements: StatementCounter = field(default_factory=StatementCounter)
+
+
+@asynccontextmanager
+async def open_engines(
+    url: DatabaseUrl, *, pool: PoolSettings, timeouts: Timeouts
+) -> AsyncIterator[Engines]:
+    """Make the engines of a database; connections are opened when they are needed."""
+    engines = _sqlite(url, pool, timeouts) if url.is_sqlite else _postgresql(url, pool, timeouts)
+    try:
+        yield engines
+    finally:
+        await engines.writer.dispose()
+        await engines.reader.dispose()
+
+
+def _postgresql(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Engines:
+    engine = create_async_engine(
+        url.url,
+        connect_args=postgresql_arguments(url, timeouts),
+        isolation_level="READ COMMITTED",
+        pool_size=pool.pool_size,
+        max_overflow=pool.max_overflow,
+        pool_timeout=pool.pool_timeout_s,
+        pool_recycle=pool.pool_recycle_s,
+        hide_parameters=True,
+    )
+    reader = engine if url.behind_pooler else engine.execution_options(**AUTOCOMMIT)
+    engines = Engines(url=url, dialect=Postgresql(), writer=engine, reader=reader)
+    engines.statements.attach(engine.sync_engine, driver_begins=True)
+    return engines
+
+
+def postgresql_arguments(url: DatabaseUrl, timeouts: Timeouts) -> dict[str, Any]:
+    """Make the arguments of `asyncpg.connect` beyond host, user, password and database."""
+    arguments: dict[str, Any] = {
+        "timeout": timeouts.statement_s,
+        "command_timeout": timeouts.statement_s,
+        "prepared_statement_cache_size": url.statement_cache_size,
+        "statement_cache_size": url.statement_cache_size,
+    }
+    if url.driver_options:
+        # Host, user, password and database come beside it and win.
+        arguments["dsn"] = f"postgresql://?{url.driver_options}"
+    if url.behind_pooler:
+        # Poolers refuse settings at the start of a session, and give sessions to others.
+        arguments["prepared_statement_name_func"] = _unnamed
+        return arguments
+    arguments["server_settings"] = {
+        "lock_timeout": _milliseconds(timeouts.lock_s),
+        # The client gives up first, and then asks the server to stop: this is for lost clients.
+        "statement_timeout": _milliseconds(timeouts.statement_s * 1.5),
+        "idle_in_transaction_session_timeout": _milliseconds(timeouts.statement_s * 3),
+        # Our statements are all short: compiling one costs more than running it.
+        "jit": "off",
+    }
+    return arguments
+
+
+def _unnamed() -> str:
+    """The name of the statement that the next one replaces, so that none is left behind."""
+    return ""
+
+
+def _milliseconds(seconds: float) -> str:
+    # 0 would mean no limit at all.
+    return str(max(1, round(seconds * 1_000)))
+
+
+def _sqlite(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Engines:
+    _create_file(url.url)
+    writer = create_async_engine(
+        url.url,
+        connect_args={"timeout": timeouts.lock_s},
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=pool.pool_timeout_s,
+        hide_parameters=True,
+    )
+    event.listen(writer.sync_engine, "connect", _prepare_sqlite)
+    event.listen(writer.sync_engine, "begin", _begin_immediate)
+    reader = create_async_engine(
+        url.url,
+        connect_args={"timeout": timeouts.lock_s},
+        pool_size=SQLITE_READERS,
+        max_overflow=0,
+        pool_timeout=pool.pool_timeout_s,
+        hide_parameters=True,
+        **AUTOCOMMIT,
+    )
+    event.listen(reader.sync_engine, "connect", _prepare_sqlite)
+    engines = Engines(url=url, dialect=Sqlite(), writer=writer, reader=reader)
+    engines.statements.attach(writer.sync_engine, driver_begins=False)
+    engines.statements.attach(reader.sync_engine, driver_begins=False)
+    return engines
+
+
+def _create_file(url: URL) -> None:
+    """Create the file for its owner alone; SQLite gives its companions the same mode."""
+    path = Path(url.database or "")
+    if url.query.get("uri"):
+        return  # a file: URI says by itself whether the file may be created
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not begin transactions by itself: it would begin them too late, as readers.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        # Only a new file takes it, and only before the change to WAL.
+        f"page_size = {SQLITE_PAGE_BYTES}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        # macOS has an fsync that does not reach the disk.
+        "fullfsync = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
