@@ -119,14 +119,14 @@ class StateService:
         started_s = self._clock.monotonic_s()
         async with self._turns.of_all(save.command.key for save in saves):
             results = await self._batch_through_barrier(saves, deadline, atomic=atomic)
+            await self._all_acknowledged(saves, results)
             rest = [index for index, result in enumerate(results) if result is None]
-            locked = await self._locked([saves[index] for index in rest], deadline, atomic=atomic)
+            late = [saves[index] for index in rest]
+            locked = await self._locked(late, deadline, atomic=atomic)
+            await self._all_acknowledged(late, locked)
             for index, result in zip(rest, locked, strict=True):
                 results[index] = result
-            answers = [result for result in results if result is not None]
-            for save, answer in zip(saves, answers, strict=True):
-                if isinstance(answer, SaveResult):
-                    await self._acknowledged(save, answer)
+        answers = [result for result in results if result is not None]
         each_s = (self._clock.monotonic_s() - started_s) / max(1, len(saves))
         for answer in answers:
             if isinstance(answer, SaveResult):
@@ -264,6 +264,13 @@ class StateService:
             appends.append(self._append(save, earlier[save.command.key]))
             earlier[save.command.key] += 1
         return await self.store.append_many(appends, atomic=atomic)
+
+    async def _all_acknowledged(
+        self, saves: Sequence[PreparedSave], answers: Sequence[SaveResult | Exception | None]
+    ) -> None:
+        for save, answer in zip(saves, answers, strict=True):
+            if isinstance(answer, SaveResult):
+                await self._acknowledged(save, answer)
 
     async def _acknowledged(self, save: PreparedSave, result: SaveResult) -> None:
         """Remember what is now known to be committed."""

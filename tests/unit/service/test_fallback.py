@@ -48,6 +48,7 @@ def break_cache_fill(world: World) -> None:
 
 
 def break_barrier(world: World) -> None:
+    world.clock.advance(3_600.0)  # the cache forgets, so that the barrier is asked
     world.optimized.always["barrier"] = StorageUnavailable("POOL_TIMEOUT")
 
 

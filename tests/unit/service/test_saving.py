@@ -336,3 +336,10 @@ async def test_lists_and_statistics(world: World) -> None:
     assert statistics.cache is not None
     assert statistics.cache.entries == 1
     assert not statistics.circuit_open
+
+
+async def test_a_run_is_deleted_on_the_standard_path_too(world: World) -> None:
+    world.flags = Flags(enable_optimized_persistence=False)
+    await world.facade.save(command(A))
+    assert await world.facade.delete_run(RUN) == 1
+    assert await world.facade.delete_run(RUN) == 0
