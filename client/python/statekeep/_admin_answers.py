@@ -1,0 +1,103 @@
+"""From the messages of the admin service to the client's values."""
+
+from collections.abc import Iterable
+
+from statekeep._admin_types import (
+    CacheStats,
+    Limits,
+    PathStats,
+    PoolStats,
+    ServerInfo,
+    ServerStats,
+    SkipRules,
+)
+from statekeep._answers import SERVING_PATHS, known, moment
+from statekeep._types import ServingPath
+from statekeep.v1 import admin_service_pb2
+
+
+def server_info(message: admin_service_pb2.GetServerInfoResponse) -> ServerInfo:
+    """Read what a server is."""
+    limits, rules = message.limits, message.skip_rules
+    return ServerInfo(
+        version=message.version,
+        path=_path(message.path),
+        database=message.database,
+        limits=Limits(
+            max_state_bytes=limits.max_state_bytes,
+            max_message_bytes=limits.max_message_bytes,
+            max_batch_items=limits.max_batch_items,
+            max_depth=limits.max_depth,
+            max_integer_digits=limits.max_integer_digits,
+            max_members=limits.max_members,
+            max_id_characters=limits.max_id_characters,
+            max_context_entries=limits.max_context_entries,
+            max_context_bytes=limits.max_context_bytes,
+        ),
+        skip_rules=SkipRules(
+            canonical_version=rules.canonical_version,
+            ignored_fields=tuple(rules.ignored_fields),
+            max_skip_age_s=rules.max_skip_age_s,
+            max_skips=rules.max_skips,
+        ),
+        pools=_pools(message.pools),
+    )
+
+
+def server_stats(message: admin_service_pb2.GetStatsResponse) -> ServerStats:
+    """Read what a server did."""
+    cache = message.cache
+    return ServerStats(
+        started_at=moment(message.started_at),
+        paths=tuple(_path_stats(path) for path in message.paths),
+        cache=CacheStats(
+            entries=cache.entries,
+            max_entries=cache.max_entries,
+            size_bytes=cache.size_bytes,
+            max_size_bytes=cache.max_size_bytes,
+            hits=cache.hits,
+            misses=cache.misses,
+            evictions=cache.evictions,
+            invalidations=cache.invalidations,
+            routes_right=cache.routes_right,
+            routes_wrong=cache.routes_wrong,
+        ),
+        pools=_pools(message.pools),
+        unknown_checkpoint_types=message.unknown_checkpoint_types,
+        circuit_open=message.circuit_open,
+    )
+
+
+def _path_stats(message: admin_service_pb2.PathStats) -> PathStats:
+    return PathStats(
+        path=_path(message.path),
+        saves=message.saves,
+        persisted=message.persisted,
+        skipped=message.skipped,
+        decisions=dict(message.decisions),
+        failures=dict(message.failures),
+        fallbacks=dict(message.fallbacks),
+        rows_written=message.rows_written,
+        statements=message.statements,
+        persisted_mean_s=message.persisted_mean_s,
+        skipped_mean_s=message.skipped_mean_s,
+        loads=message.loads,
+    )
+
+
+def _pools(messages: Iterable[admin_service_pb2.PoolStats]) -> tuple[PoolStats, ...]:
+    return tuple(
+        PoolStats(
+            path=_path(pool.path),
+            pool_size=pool.pool_size,
+            max_overflow=pool.max_overflow,
+            pool_timeout_s=pool.pool_timeout_s,
+            checked_out=pool.checked_out,
+            idle=pool.idle,
+        )
+        for pool in messages
+    )
+
+
+def _path(number: int) -> ServingPath:
+    return known(ServingPath, SERVING_PATHS, number)

@@ -1,0 +1,126 @@
+"""What a server says about itself: its version, limits, rules and counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from statekeep._types import ServingPath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the server accepts, each a maximum."""
+
+    max_state_bytes: int
+    max_message_bytes: int
+    max_batch_items: int
+    max_depth: int
+    max_integer_digits: int
+    max_members: int
+    max_id_characters: int
+    max_context_entries: int
+    max_context_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipRules:
+    """When the server skips an automatic save.
+
+    Attributes:
+        ignored_fields: The fields that are ignored in every comparison.
+        max_skip_age_s: After so long an unchanged state is persisted again.
+        max_skips: After so many in a row, per run and server, likewise.
+    """
+
+    canonical_version: int
+    ignored_fields: tuple[str, ...]
+    max_skip_age_s: float
+    max_skips: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
+    """A connection pool as it is now."""
+
+    path: ServingPath
+    pool_size: int
+    max_overflow: int
+    pool_timeout_s: float
+    checked_out: int
+    idle: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """What the server is.
+
+    Attributes:
+        path: The path that new saves take.
+        database: `sqlite` or `postgresql`.
+        pools: One per path; none for SQLite.
+    """
+
+    version: str
+    path: ServingPath
+    database: str
+    limits: Limits
+    skip_rules: SkipRules
+    pools: tuple[PoolStats, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathStats:
+    """The saves of one path since the server started.
+
+    Attributes:
+        decisions: Acknowledged saves by the name of their `DecisionReason`.
+        failures: Failed saves by the reason of their error.
+        fallbacks: Saves that left this path, by the reason of the first error.
+        persisted_mean_s, skipped_mean_s: Mean durations in seconds; 0.0 before the first.
+    """
+
+    path: ServingPath
+    saves: int
+    persisted: int
+    skipped: int
+    decisions: Mapping[str, int]
+    failures: Mapping[str, int]
+    fallbacks: Mapping[str, int]
+    rows_written: int
+    statements: int
+    persisted_mean_s: float
+    skipped_mean_s: float
+    loads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats:
+    """The head cache, which chooses the route of a save and never its answer."""
+
+    entries: int
+    max_entries: int
+    size_bytes: int
+    max_size_bytes: int
+    hits: int
+    misses: int
+    evictions: int
+    invalidations: int
+    routes_right: int
+    routes_wrong: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStats:
+    """What the server did since it started.
+
+    Attributes:
+        unknown_checkpoint_types: Saves of a checkpoint type that the server does not know.
+        circuit_open: Whether the circuit breaker keeps saves off the optimized path.
+    """
+
+    started_at: datetime
+    paths: tuple[PathStats, ...]
+    cache: CacheStats
+    pools: tuple[PoolStats, ...]
+    unknown_checkpoint_types: int
+    circuit_open: bool

@@ -1,0 +1,151 @@
+"""From the messages of the contract to the values that a caller gets."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from statekeep._codec import decode_state
+from statekeep._errors import DataLoss, StatekeepError
+from statekeep._status import error_of_item
+from statekeep._types import (
+    CheckpointType,
+    DecisionReason,
+    FallbackCause,
+    LoadedState,
+    RunMetadata,
+    Save,
+    SaveOutcome,
+    SaveResult,
+    ServingPath,
+    SnapshotMetadata,
+)
+from statekeep.v1 import agent_state_pb2
+from statekeep.v1.agent_state_service_pb2 import (
+    BatchSaveAgentStatesResponse,
+    LoadAgentStateResponse,
+    SaveAgentStateResponse,
+)
+
+E = TypeVar("E", CheckpointType, DecisionReason, SaveOutcome, ServingPath)
+
+
+def words(enum: EnumDescriptor) -> Mapping[int, str]:
+    """List the words of an enum of the contract by their numbers, without the common prefix."""
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return {value.number: value.name.removeprefix(prefix) for value in enum.values if value.number}
+
+
+CHECKPOINT_TYPES = words(agent_state_pb2.CheckpointType.DESCRIPTOR)
+DECISION_REASONS = words(agent_state_pb2.DecisionReason.DESCRIPTOR)
+SAVE_OUTCOMES = words(agent_state_pb2.SaveOutcome.DESCRIPTOR)
+SERVING_PATHS = words(agent_state_pb2.ServingPath.DESCRIPTOR)
+
+
+def known(kind: Callable[[str], E], word_of: Mapping[int, str], number: int) -> E:
+    """Read an enum. A number that this client has no word for becomes `UNKNOWN_n`."""
+    return kind(word_of.get(number, f"UNKNOWN_{number}"))
+
+
+def moment(timestamp: Timestamp) -> datetime:
+    """Read a timestamp."""
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def save_result(response: SaveAgentStateResponse) -> SaveResult:
+    """Read the answer to a save."""
+    cause: FallbackCause | None = None
+    if response.HasField("fallback_cause"):
+        cause = FallbackCause(response.fallback_cause.reason, response.fallback_cause.message)
+    return SaveResult(
+        outcome=known(SaveOutcome, SAVE_OUTCOMES, response.outcome),
+        snapshot_id=response.snapshot_id,
+        version=response.version,
+        state_sha256=response.state_sha256,
+        comparison_hash=response.comparison_hash,
+        changed_fields=tuple(response.changed_fields),
+        changed_fields_truncated=response.changed_fields_truncated,
+        reason=known(DecisionReason, DECISION_REASONS, response.reason),
+        path=known(ServingPath, SERVING_PATHS, response.path),
+        fallback_cause=cause,
+        request_id=response.request_id,
+        replayed=response.replayed,
+    )
+
+
+def batch_results(
+    response: BatchSaveAgentStatesResponse, saves: Sequence[Save]
+) -> list[SaveResult | StatekeepError]:
+    """Read the answers to a batch, in the order of its saves."""
+    if len(response.results) != len(saves):
+        raise StatekeepError(f"{len(saves)} saves, but {len(response.results)} answers")
+    return [
+        save_result(result.saved)
+        if result.HasField("saved")
+        else error_of_item(result.error, request_id=save.request_id)
+        for save, result in zip(saves, response.results, strict=True)
+    ]
+
+
+def loaded_state(
+    response: LoadAgentStateResponse, as_: Callable[..., Any] | None
+) -> LoadedState[Any]:
+    """Read a loaded state, after a check that it is what was stored.
+
+    Raises:
+        DataLoss: The bytes do not match their SHA-256.
+        TypeError, ValueError: The state does not fit `as_`.
+    """
+    snapshot = snapshot_metadata(response.snapshot)
+    data = response.state.data  # once: every access copies it
+    if hashlib.sha256(data).digest() != snapshot.state_sha256:
+        raise DataLoss(
+            f"snapshot {snapshot.snapshot_id} of run {snapshot.run_id!r} was damaged on its way: "
+            "it does not match its SHA-256",
+            code=grpc.StatusCode.DATA_LOSS,
+            reason="STATE_CORRUPT",
+            metadata={"run_id": snapshot.run_id, "snapshot_id": snapshot.snapshot_id},
+        )
+    return LoadedState(
+        state=decode_state(data, snapshot.content_type, as_),
+        data=data,
+        head_version=response.head_version,
+        snapshot=snapshot,
+    )
+
+
+def snapshot_metadata(message: agent_state_pb2.SnapshotMetadata) -> SnapshotMetadata:
+    """Read the description of a snapshot."""
+    return SnapshotMetadata(
+        run_id=message.run_id,
+        snapshot_id=message.snapshot_id,
+        version=message.version,
+        thread_id=message.thread_id,
+        user_id=message.user_id,
+        checkpoint_type=known(CheckpointType, CHECKPOINT_TYPES, message.checkpoint_type),
+        agent_phase=message.agent_phase,
+        execution_context=dict(message.execution_context),
+        is_recovery_point=message.is_recovery_point,
+        persisted_at=moment(message.persisted_at),
+        expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
+        content_type=message.content_type,
+        state_bytes=message.state_bytes,
+        state_sha256=message.state_sha256,
+        comparison_hash=message.comparison_hash,
+    )
+
+
+def run_metadata(message: agent_state_pb2.RunMetadata) -> RunMetadata:
+    """Read the description of a run."""
+    return RunMetadata(
+        run_id=message.run_id,
+        thread_id=message.thread_id,
+        user_id=message.user_id,
+        version=message.version,
+        snapshot_id=message.snapshot_id,
+        persisted_at=moment(message.persisted_at),
+    )

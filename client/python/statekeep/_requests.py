@@ -1,0 +1,188 @@
+"""From a caller's arguments to the messages of the contract.
+
+What protobuf or gRPC would refuse with words of their own is refused here by the name of its
+field.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from google.protobuf.message import Message
+
+from statekeep._channel import MAX_MESSAGE_BYTES
+from statekeep._codec import encode_state
+from statekeep._errors import InvalidRequest, StatekeepError
+from statekeep._ids import made_at
+from statekeep._types import CheckpointType, Save
+from statekeep.v1 import agent_state_pb2
+from statekeep.v1.agent_state_service_pb2 import (
+    BatchSaveAgentStatesRequest,
+    DeleteRunRequest,
+    ListRunsRequest,
+    ListSnapshotsRequest,
+    LoadAgentStateRequest,
+    SaveAgentStateRequest,
+)
+
+_TEXT_FIELDS = ("run_id", "thread_id", "user_id", "agent_phase", "request_id", "content_type")
+
+
+def save_request(save: Save) -> SaveAgentStateRequest:
+    """Make the message of a save. The state is encoded here, once.
+
+    Raises:
+        InvalidRequest: The state cannot be encoded, or a field cannot be sent.
+        TypeError: A field has a value of another type.
+        ValueError: The checkpoint type is unknown, or `expires_at` says no moment.
+    """
+    try:
+        request = _save_message(save)
+        _check_size(request, "state.data")
+    except StatekeepError as error:
+        error.request_id = save.request_id
+        raise
+    return request
+
+
+def batch_request(
+    saves: Sequence[Save], *, atomic: bool, attempt: int | None
+) -> BatchSaveAgentStatesRequest:
+    """Make the message of a batch. `attempt`, if given, counts for every save. Raises as above."""
+    request = BatchSaveAgentStatesRequest(atomic=atomic)
+    for save in saves:
+        message = save_request(save)
+        if attempt is not None:
+            message.attempt = _fitting("attempt", attempt, 31)
+        request.saves.append(message)
+    _check_size(request, "saves")
+    return request
+
+
+def load_request(
+    run_id: str, *, version: int | None, snapshot_id: str | None
+) -> LoadAgentStateRequest:
+    """Ask for the newest snapshot of a run, or for one by its version or id."""
+    _check_text("run_id", run_id)
+    if version is not None and snapshot_id is not None:
+        raise ValueError("give a version or a snapshot_id, not both")
+    request = LoadAgentStateRequest(run_id=run_id)
+    if version is not None:
+        request.version = _fitting("version", version, 63)
+    if snapshot_id is not None:
+        _check_text("snapshot_id", snapshot_id)
+        request.snapshot_id = snapshot_id
+    return request
+
+
+def list_snapshots_request(run_id: str, *, page_size: int) -> ListSnapshotsRequest:
+    """Ask for the first page of a run's snapshots."""
+    _check_text("run_id", run_id)
+    return ListSnapshotsRequest(run_id=run_id, page_size=_fitting("page_size", page_size, 31))
+
+
+def list_runs_request(*, thread_id: str, user_id: str, page_size: int) -> ListRunsRequest:
+    """Ask for the first page of runs."""
+    _check_text("thread_id", thread_id)
+    _check_text("user_id", user_id)
+    page_size = _fitting("page_size", page_size, 31)
+    return ListRunsRequest(thread_id=thread_id, user_id=user_id, page_size=page_size)
+
+
+def delete_run_request(run_id: str) -> DeleteRunRequest:
+    """Ask for the end of a run."""
+    _check_text("run_id", run_id)
+    return DeleteRunRequest(run_id=run_id)
+
+
+def _save_message(save: Save) -> SaveAgentStateRequest:
+    for name in _TEXT_FIELDS:
+        _check_text(name, getattr(save, name))
+    for key, value in save.execution_context.items():
+        _check_text("execution_context", key)
+        _check_text("execution_context", value)
+    if isinstance(save.ignored_fields, str):
+        raise TypeError("ignored_fields: a list of names, not one name")
+    for field in save.ignored_fields:
+        _check_text("ignored_fields", field)
+    data, content_type = encode_state(save.state, save.content_type)
+    request = SaveAgentStateRequest(
+        run_id=save.run_id,
+        thread_id=save.thread_id,
+        user_id=save.user_id,
+        state=agent_state_pb2.State(data=data, content_type=content_type),
+        checkpoint_type=checkpoint_number(save.checkpoint_type),
+        agent_phase=save.agent_phase,
+        execution_context=save.execution_context,
+        is_recovery_point=save.is_recovery_point,
+        request_id=save.request_id,
+        attempt=_fitting("attempt", save.attempt, 31),
+        ignored_fields=save.ignored_fields,
+    )
+    if save.expected_version is not None:
+        request.expected_version = _fitting("expected_version", save.expected_version, 63)
+    if save.writer_sequence is not None:
+        request.writer_sequence = _fitting("writer_sequence", save.writer_sequence, 63)
+    if save.expires_at is not None:
+        request.expires_at.FromDatetime(_moment(save.expires_at, save.request_id))
+    return request
+
+
+def _check_text(field: str, value: object) -> None:
+    """Refuse what protobuf would refuse without saying where."""
+    if not isinstance(value, str):
+        raise TypeError(f"{field}: {value!r} is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        message = "holds half of a surrogate pair, which UTF-8 cannot say"
+        raise InvalidRequest.of_field(field, message) from None
+
+
+def checkpoint_number(checkpoint_type: str) -> agent_state_pb2.CheckpointType.ValueType:
+    """Give the contract's number of a checkpoint type.
+
+    Raises:
+        ValueError: The client knows no such type. One of a newer server reads `UNKNOWN_n`.
+    """
+    kind = CheckpointType(checkpoint_type)
+    if kind in CheckpointType.__members__:
+        return agent_state_pb2.CheckpointType.Value(f"CHECKPOINT_TYPE_{kind}")
+    return int(kind.removeprefix("UNKNOWN_"))  # type: ignore[return-value]  # an open enum
+
+
+def _moment(expires_at: datetime | timedelta, request_id: str) -> datetime:
+    """Say when a snapshot expires. All attempts of a save must say the same moment.
+
+    A duration counts from when the request id was made and not from now, or the second attempt
+    would be another save than the first.
+    """
+    if isinstance(expires_at, timedelta):
+        start = made_at(request_id)
+        if start is None:
+            raise ValueError(
+                "expires_at: a duration needs a request id that the client made; "
+                "give a datetime with one of your own, so that all attempts say the same"
+            )
+        return start + expires_at
+    if expires_at.tzinfo is None:
+        raise ValueError(f"expires_at: {expires_at} has no time zone")
+    return expires_at
+
+
+def _check_size(message: Message, field: str) -> None:
+    """Refuse a message that gRPC would refuse with a status that means something else."""
+    size = message.ByteSize()
+    if size > MAX_MESSAGE_BYTES:
+        raise InvalidRequest.of_field(
+            field,
+            f"{size} bytes are more than fit a message ({MAX_MESSAGE_BYTES})",
+            reason="STATE_TOO_LARGE",
+            size=size,
+            limit=MAX_MESSAGE_BYTES,
+        )
+
+
+def _fitting(field: str, value: int, bits: int) -> int:
+    if not -(1 << bits) <= value < 1 << bits:
+        raise InvalidRequest.of_field(field, f"{value} is no {bits + 1}-bit integer")
+    return value

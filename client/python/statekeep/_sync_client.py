@@ -1,0 +1,437 @@
+# Generated from _async_client.py by tools/unasync.py. Never edited: `make generate` writes it.
+"""The synchronous client. Threads may share it."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import grpc
+
+from statekeep._admin_answers import server_info, server_stats
+from statekeep._admin_types import ServerInfo, ServerStats
+from statekeep._answers import (
+    batch_results,
+    loaded_state,
+    run_metadata,
+    save_result,
+    snapshot_metadata,
+)
+from statekeep._channel import open_sync_channel
+from statekeep._config import DEFAULT_TIMEOUT_S, MetadataHook, Tls, positive_s, resolve
+from statekeep._errors import NotFound, StatekeepError, VersionConflict
+from statekeep._ids import new_request_id
+from statekeep._metadata import Inject, call_metadata, find_inject
+from statekeep._pacing import conflict_delay_s
+from statekeep._requests import (
+    batch_request,
+    delete_run_request,
+    list_runs_request,
+    list_snapshots_request,
+    load_request,
+    save_request,
+)
+from statekeep._status import error_of_call
+from statekeep._types import (
+    CheckpointType,
+    CheckpointTypeName,
+    LoadedState,
+    RunMetadata,
+    Save,
+    SaveResult,
+    SnapshotMetadata,
+)
+from statekeep.v1.admin_service_pb2 import GetServerInfoRequest, GetStatsRequest
+from statekeep.v1.admin_service_pb2_grpc import AdminServiceStub
+from statekeep.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+UPDATE_ATTEMPTS = 10
+"""Ten writers that all update one run in a loop still get through; more want another design."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """What `with` opens. It belongs to the process that opened it."""
+
+    channel: grpc.Channel
+    states: "AgentStateServiceStub"
+    admin: "AdminServiceStub"
+    inject: Inject | None
+    process: int
+
+
+class Client:
+    """Saves and loads the states of agents.
+
+        with Client("127.0.0.1:50551") as client:
+            client.save("run-1", {"step": 1})
+            loaded = client.load("run-1")
+
+    The connection is made by the first call and shared by all; any number of threads may
+    use it. A process that forks opens a client on each side.
+
+    Calls that fail with UNAVAILABLE are repeated up to three times within their timeout; a save
+    carries the same request id in all attempts and happens once. Every failure is a
+    `StatekeepError`. Cancelling a call does not undo what the server has begun: give a save a
+    `request_id` of your own to be able to repeat it.
+
+    Args:
+        target: Host and port, or any other gRPC target. Default: `STATEKEEP_TARGET`, then
+            127.0.0.1:50551.
+        token: Sent with every call. Default: `STATEKEEP_TOKEN`.
+        tls: True for the system's certificates, the path of a PEM file to trust, credentials
+            made by hand, or False for plaintext. Default: the path in `STATEKEEP_TLS_CA`.
+        tenant: For servers in development that take it from the caller.
+        timeout_s: Of every call that names none, all its attempts together.
+        metadata: Called for every call; gives pairs to send along, for example a token that
+            changes.
+        insecure: Whether the token may travel in plaintext beyond this machine.
+
+    Raises:
+        ValueError: An argument is impossible.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        token: str | None = None,
+        tls: Tls | None = None,
+        tenant: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        metadata: MetadataHook | None = None,
+        insecure: bool = False,
+    ) -> None:
+        self._config = resolve(
+            target,
+            token=token,
+            tls=tls,
+            tenant=tenant,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            insecure=insecure,
+        )
+        self._connection: _Connection | None = None
+
+    def __enter__(self) -> Self:
+        if self._connection is not None:
+            raise RuntimeError("this client is open already")
+        channel = open_sync_channel(self._config)
+        self._connection = _Connection(
+            channel=channel,
+            states=AgentStateServiceStub(channel),
+            admin=AdminServiceStub(channel),
+            inject=find_inject(),
+            process=os.getpid(),
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.process == os.getpid():
+            connection.channel.close()
+
+    def save(
+        self,
+        run_id: str,
+        state: Any,
+        *,
+        checkpoint_type: CheckpointType | CheckpointTypeName = CheckpointType.MANUAL,
+        thread_id: str = "",
+        user_id: str = "",
+        agent_phase: str = "",
+        execution_context: Mapping[str, str] | None = None,
+        is_recovery_point: bool = False,
+        expires_at: datetime | timedelta | None = None,
+        request_id: str | None = None,
+        attempt: int = 1,
+        expected_version: int | None = None,
+        ignored_fields: Sequence[str] = (),
+        writer_sequence: int | None = None,
+        content_type: str = "",
+        timeout_s: float | None = None,
+    ) -> SaveResult:
+        """Save a state. When this returns, it is durable.
+
+        Args:
+            run_id: The run that the state belongs to.
+            state: A JSON value, a dataclass, a pydantic model, or bytes. It is encoded before
+                anything is sent, so it may change while the call is under way.
+            checkpoint_type: MANUAL is always persisted. Say AUTO in a loop that saves around
+                every step: then a save without a meaningful change costs nothing.
+            thread_id: The conversation that the run is part of.
+            user_id: The user that the run serves.
+            agent_phase: What the agent is at, free text. A change of phase is a change.
+            execution_context: Small facts about the execution, text to text.
+            is_recovery_point: Marks a point to recover from; always persisted.
+            expires_at: When the snapshot stops being returned: a moment, or how long from now.
+            request_id: Names this save in all its attempts; made up when not given.
+            attempt: Raise it when the application itself tries again with the same `request_id`.
+            expected_version: Fails with VersionConflict unless the run's head has this version; 0
+                for a run without a standing snapshot.
+            ignored_fields: Top-level names and JSON Pointers that make no difference, besides the
+                server's own list.
+            writer_sequence: Fails with StaleWriter if a save with a higher number came before.
+            content_type: Of bytes; `application/octet-stream` unless given.
+            timeout_s: Of all attempts together; the client's when not given.
+
+        Raises:
+            StatekeepError: The save failed; `request_id` tells how to repeat it.
+            TypeError: The state, or an argument, has a type that cannot be sent.
+            ValueError: An argument is impossible.
+        """
+        save = Save(
+            run_id,
+            state,
+            checkpoint_type=checkpoint_type,
+            thread_id=thread_id,
+            user_id=user_id,
+            agent_phase=agent_phase,
+            execution_context=execution_context or {},
+            is_recovery_point=is_recovery_point,
+            expires_at=expires_at,
+            request_id=request_id or new_request_id(),
+            attempt=attempt,
+            expected_version=expected_version,
+            ignored_fields=ignored_fields,
+            writer_sequence=writer_sequence,
+            content_type=content_type,
+        )
+        request = save_request(save)
+        method = self._opened().states.SaveAgentState
+        return save_result(self._call(method, request, timeout_s, save.request_id))
+
+    def save_many(
+        self,
+        saves: Sequence[Save],
+        *,
+        atomic: bool = False,
+        attempt: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[SaveResult | StatekeepError]:
+        """Save many states in one call; the i-th answer is that of the i-th save.
+
+        Saves of one run are applied in their order. Without `atomic` each stands for itself: a
+        failed one answers with its error, the others are kept. With it all are kept or none, and
+        the first error is raised.
+
+        A batch that failed as a whole is repeated with the same `Save` values and a higher
+        `attempt`, which then counts for all of them: what was saved is not saved again.
+
+        Raises:
+            StatekeepError: The whole call failed.
+            TypeError, ValueError: As `save` does.
+        """
+        request = batch_request(saves, atomic=atomic, attempt=attempt)
+        method = self._opened().states.BatchSaveAgentStates
+        return batch_results(self._call(method, request, timeout_s), saves)
+
+    @overload
+    def load(
+        self,
+        run_id: str,
+        *,
+        version: int | None = None,
+        snapshot_id: str | None = None,
+        as_: Callable[..., T],
+        timeout_s: float | None = None,
+    ) -> LoadedState[T]: ...
+
+    @overload
+    def load(
+        self,
+        run_id: str,
+        *,
+        version: int | None = None,
+        snapshot_id: str | None = None,
+        as_: None = None,
+        timeout_s: float | None = None,
+    ) -> LoadedState[Any]: ...
+
+    def load(
+        self,
+        run_id: str,
+        *,
+        version: int | None = None,
+        snapshot_id: str | None = None,
+        as_: Callable[..., Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> LoadedState[Any]:
+        """Load a snapshot of a run: the newest, or the one with a version or an id.
+
+        Args:
+            run_id: The run.
+            version: The snapshot with this version.
+            snapshot_id: The snapshot with this id.
+            as_: A dataclass, a pydantic model, or a callable that makes the state of the decoded
+                JSON value.
+            timeout_s: Of all attempts together; the client's when not given.
+
+        Raises:
+            NotFound: There is none, it has expired, or it belongs to another run.
+            DataLoss: The bytes do not match their SHA-256.
+            StatekeepError: The call failed.
+            TypeError, ValueError: The state does not fit `as_`.
+        """
+        request = load_request(run_id, version=version, snapshot_id=snapshot_id)
+        method = self._opened().states.LoadAgentState
+        return loaded_state(self._call(method, request, timeout_s), as_)
+
+    def update(
+        self,
+        run_id: str,
+        change: Callable[[Any], Any],
+        *,
+        as_: Callable[..., Any] | None = None,
+        checkpoint_type: CheckpointType | CheckpointTypeName = CheckpointType.MANUAL,
+        max_attempts: int = UPDATE_ATTEMPTS,
+        timeout_s: float | None = None,
+    ) -> SaveResult:
+        """Load the newest state, change it and save it, unless another writer was faster.
+
+        Then it starts again, so that no writer's change is lost: `change` may be called several
+        times and must have no other effect. It gets the state, or None for a run that has none,
+        and gives the new state. Thread, user, phase and execution context stay as they are.
+
+        `timeout_s` is that of each call.
+
+        Raises:
+            VersionConflict: Others were faster `max_attempts` times.
+            StatekeepError: A call failed.
+            TypeError: `change` gave None, as functions do that change their argument only.
+        """
+        for conflicts in range(max_attempts):
+            loaded = self._load_if_any(run_id, as_, timeout_s)
+            state = change(None if loaded is None else loaded.state)
+            if state is None:
+                raise TypeError("the change gave None instead of the new state")
+            about = {} if loaded is None else _standing(loaded.snapshot)
+            try:
+                return self.save(
+                    run_id,
+                    state,
+                    checkpoint_type=checkpoint_type,
+                    expected_version=0 if loaded is None else loaded.head_version,
+                    timeout_s=timeout_s,
+                    **about,
+                )
+            except VersionConflict:
+                if conflicts + 1 >= max_attempts:
+                    raise
+                time.sleep(conflict_delay_s(conflicts, random.random))
+        raise ValueError(f"max_attempts: {max_attempts} allows none")
+
+    def _load_if_any(
+        self, run_id: str, as_: Callable[..., Any] | None, timeout_s: float | None
+    ) -> LoadedState[Any] | None:
+        try:
+            return self.load(run_id, as_=as_, timeout_s=timeout_s)
+        except NotFound:
+            return None
+
+    def list_snapshots(
+        self, run_id: str, *, page_size: int = 0, timeout_s: float | None = None
+    ) -> Iterator[SnapshotMetadata]:
+        """List the live snapshots of a run, newest first, without their states.
+
+        Pages of `page_size` are fetched as the iteration reaches them (0: as the server likes).
+        `timeout_s` is that of each page.
+        """
+        request = list_snapshots_request(run_id, page_size=page_size)
+        while True:
+            method = self._opened().states.ListSnapshots
+            page = self._call(method, request, timeout_s)
+            for message in page.snapshots:
+                yield snapshot_metadata(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def list_runs(
+        self,
+        *,
+        thread_id: str = "",
+        user_id: str = "",
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> Iterator[RunMetadata]:
+        """List runs by their newest write, newest first, all or those of a thread or user.
+
+        Pages as `list_snapshots` does.
+        """
+        request = list_runs_request(thread_id=thread_id, user_id=user_id, page_size=page_size)
+        while True:
+            method = self._opened().states.ListRuns
+            page = self._call(method, request, timeout_s)
+            for message in page.runs:
+                yield run_metadata(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def delete_run(self, run_id: str, *, timeout_s: float | None = None) -> int:
+        """Delete every snapshot of a run and say how many there were; 0 if it has none."""
+        method = self._opened().states.DeleteRun
+        response = self._call(method, delete_run_request(run_id), timeout_s)
+        return response.deleted_snapshots
+
+    def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
+        """Ask the server for its version, limits, skip rules and serving path."""
+        method = self._opened().admin.GetServerInfo
+        return server_info(self._call(method, GetServerInfoRequest(), timeout_s))
+
+    def stats(self, *, timeout_s: float | None = None) -> ServerStats:
+        """Ask the server what it counted since it started."""
+        method = self._opened().admin.GetStats
+        return server_stats(self._call(method, GetStatsRequest(), timeout_s))
+
+    def _call(
+        self,
+        method: Callable[..., R],
+        request: object,
+        timeout_s: float | None,
+        request_id: str = "",
+    ) -> R:
+        timeout_s = self._config.timeout_s if timeout_s is None else positive_s(timeout_s)
+        metadata = call_metadata(self._config, self._opened().inject)
+        try:
+            return method(request, timeout=timeout_s, metadata=metadata)
+        except grpc.RpcError as failure:
+            raise error_of_call(
+                failure,
+                target=self._config.target,
+                timeout_s=timeout_s,
+                request_id=request_id,
+            ) from failure
+
+    def _opened(self) -> _Connection:
+        if self._connection is None:
+            raise RuntimeError(
+                "this client is not open: use `with Client(…) as client:`"
+            )
+        if self._connection.process != os.getpid():
+            raise RuntimeError("this client was opened before a fork: open one in each process")
+        return self._connection
+
+
+def _standing(snapshot: SnapshotMetadata) -> dict[str, Any]:
+    """What an update leaves as it is."""
+    return {
+        "thread_id": snapshot.thread_id,
+        "user_id": snapshot.user_id,
+        "agent_phase": snapshot.agent_phase,
+        "execution_context": snapshot.execution_context,
+        "content_type": snapshot.content_type,
+    }
