@@ -67,6 +67,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def must_pass(*command: str | Path) -> None:
-    """Run a tool and fail with its output unless it passes."""
+    """Run a tool and fail with the beginning of its output unless it passes."""
     done = run(*command)
-    assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
+    said = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 0, "\n".join([f"{command[0]} failed:", *said[:40]])
