@@ -10,9 +10,9 @@ test, proven beside it; a text that fails one goes to the exact reader, which ei
 the same bytes or says what is wrong with it.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import orjson
 
@@ -23,6 +23,7 @@ from statekeep_server.domain.ignored import (
     compile_ignored,
     merge_ignored,
     prune,
+    prune_object,
 )
 from statekeep_server.domain.limits import Limits
 
@@ -46,9 +47,21 @@ SORTED = orjson.OPT_SORT_KEYS
 CODEC_DEPTH = 254
 """The nesting that the codec can write. A test watches it."""
 
-DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+NUMBER_SHAPES = bytes.maketrans(b"123456789[,:-\t\n\r", b"000000000" + b" " * 7)
+"""Every digit becomes 0; all that can stand right before a number becomes a space."""
+
 LONG_DIGITS = b"0" * 19
-LONG_INTEGER = re.compile(rb"(?<![.\d])\d{19}")
+
+COUNTED_BYTES = 8_192
+"""Up to here it is quicker to count brackets than to make a bounded writer."""
+
+
+MAX_FIELDS = 256
+"""Fields of a state that are told apart. States of agents have tens of them; an object that is
+keyed by user data may have any number, and each would cost a call of the codec."""
+
+MAX_FIELD_CHARACTERS = 128
+"""Longer names are those of data, not of fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +70,15 @@ class CanonicalState:
 
     Attributes:
         data: The whole of it.
-        fields: The members of a top-level object, sorted by name, each with its canonical value;
-            None for any other value.
+        fields: The first `MAX_FIELDS` members of a top-level object, sorted by name, whose names
+            are no longer than `MAX_FIELD_CHARACTERS`, each with its canonical value. None for a
+            value that is not an object.
+        rest: The canonical object of all other members; None where there are none.
     """
 
     data: bytes
     fields: tuple[tuple[str, bytes], ...] | None
+    rest: bytes | None = None
 
 
 def canonicalize(raw: bytes, *, ignored: IgnoredFields, limits: Limits) -> CanonicalState:
@@ -77,9 +93,9 @@ def canonicalize(raw: bytes, *, ignored: IgnoredFields, limits: Limits) -> Canon
 def canonicalize_exactly(raw: bytes, ignored: IgnoredFields, limits: Limits) -> CanonicalState:
     """Make the canonical form with the exact reader."""
     value = read_exactly(raw, limits)
-    if not isinstance(value, dict):
-        return _whole(value, _write(value), ignored)
-    return _object(value, [(name, _write(value[name])) for name in sorted(value)], ignored)
+    if _is_small(value):
+        return _small_object(value, _fields(value, _write), ignored)
+    return _other(value, ignored)
 
 
 def canonicalize_fast(raw: bytes, ignored: IgnoredFields, limits: Limits) -> CanonicalState | None:
@@ -93,39 +109,60 @@ def canonicalize_fast(raw: bytes, ignored: IgnoredFields, limits: Limits) -> Can
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
+    colons = raw.count(b":")
     try:
-        if raw.count(b":") > limits.max_members and _members(_write(value)) > limits.max_members:
+        if colons > limits.max_members and _members(_write(value)) > limits.max_members:
             raise too_many_members(limits)
-        may_be_deep = raw.count(b"[") + raw.count(b"{") > limits.max_depth
-        if not isinstance(value, dict):
-            write = _bounded_writer(limits.max_depth) if may_be_deep else _write
-            text = write(value)
-            return None if _may_name_a_key_twice(raw, text) else _whole(value, text, ignored)
-        write = _bounded_writer(limits.max_depth - 1) if may_be_deep else _write
-        fields = [(name, write(value[name])) for name in sorted(value)]
+        if not _is_small(value):
+            written = [_writer_for(raw, limits.max_depth)(value)]
+            return _other(value, ignored) if _is_all(written, raw, colons) else None
+        fields = _fields(value, _writer_for(raw, limits.max_depth - 1))
     except orjson.JSONEncodeError:  # what the codec has read, it can write, unless it is too deep
         raise too_deep(limits) from None
-    if _may_name_a_key_twice(raw, _join(fields)):
+    colons -= len(fields) + sum([name.count(":") for name, _ in fields])
+    if not _is_all([text for _, text in fields], raw, colons):
         return None
-    return _object(value, fields, ignored)
+    return _small_object(value, fields, ignored)
 
 
-def _whole(value: object, text: bytes, ignored: IgnoredFields) -> CanonicalState:
-    if ignored.tree and isinstance(value, list):
-        text = _write(prune(value, ignored.tree))
-    return CanonicalState(text, None)
+def _is_small(value: object) -> TypeGuard[dict[str, object]]:
+    """Whether a value is an object with so few members that each is written for itself."""
+    return isinstance(value, dict) and len(value) <= MAX_FIELDS
 
 
-def _object(
-    value: dict[str, object], fields: Sequence[tuple[str, bytes]], ignored: IgnoredFields
+def _fields(value: dict[str, object], write: Callable[[object], bytes]) -> list[tuple[str, bytes]]:
+    return [(name, write(value[name])) for name in sorted(value)]
+
+
+def _small_object(
+    value: dict[str, object], fields: Iterable[tuple[str, bytes]], ignored: IgnoredFields
 ) -> CanonicalState:
+    """Put the form together from the written members: no member is written twice."""
     kept: list[tuple[str, bytes]] = []
+    long: list[tuple[str, bytes]] = []
     for name, text in fields:
         if name in ignored.top:
             continue
         below = ignored.tree.get(name)
         kept.append((name, _write(prune(value[name], below)) if below else text))
-    return CanonicalState(_join(kept), tuple(kept))
+        if len(name) > MAX_FIELD_CHARACTERS:
+            long.append(kept[-1])
+    if not long:
+        return CanonicalState(_join(kept), tuple(kept))
+    short = tuple(field for field in kept if len(field[0]) <= MAX_FIELD_CHARACTERS)
+    return CanonicalState(_join(kept), short, _join(long))
+
+
+def _other(value: object, ignored: IgnoredFields) -> CanonicalState:
+    """Write a value that is no object, or an object with many members."""
+    if not isinstance(value, dict):
+        return CanonicalState(_write(prune(value, ignored.tree)), None)
+    members = {name: value[name] for name in value.keys() - ignored.top}
+    kept = prune_object(members, ignored.tree)
+    names = sorted(name for name in kept if len(name) <= MAX_FIELD_CHARACTERS)[:MAX_FIELDS]
+    fields = tuple((name, _write(kept[name])) for name in names)
+    rest = {name: kept[name] for name in kept.keys() - set(names)}
+    return CanonicalState(_write(kept), fields, _write(rest) if rest else None)
 
 
 def _join(fields: Iterable[tuple[str, bytes]]) -> bytes:
@@ -135,6 +172,13 @@ def _join(fields: Iterable[tuple[str, bytes]]) -> bytes:
 
 def _write(value: object) -> bytes:
     return orjson.dumps(value, option=SORTED)
+
+
+def _writer_for(raw: bytes, depth: int) -> Callable[[object], bytes]:
+    """Choose the writer of what `raw` holds: bounded, unless it cannot be nested too deeply."""
+    if len(raw) <= COUNTED_BYTES and raw.count(b"[") + raw.count(b"{") <= depth:
+        return _write
+    return _bounded_writer(depth)
 
 
 def _bounded_writer(depth: int) -> Callable[[object], bytes]:
@@ -159,23 +203,27 @@ def _bounded_writer(depth: int) -> Callable[[object], bytes]:
 
 
 def _may_hold_long_integer(raw: bytes) -> bool:
-    """Whether an integer may be beyond 64 bits: it then has 19 digits in a row or more.
+    """Whether an integer may be beyond 64 bits: it then begins with 19 digits.
 
-    Digits after a point are those of a fraction, which is a double anyway.
+    Only the beginning of a number counts: longer fractions are doubles anyway, and digits right
+    after a quote are text.
     """
-    return LONG_DIGITS in raw.translate(DIGITS_TO_ZERO) and bool(LONG_INTEGER.search(raw))
+    shapes = raw.translate(NUMBER_SHAPES)
+    return b" " + LONG_DIGITS in shapes or shapes.startswith(LONG_DIGITS)
 
 
-def _may_name_a_key_twice(raw: bytes, written: bytes) -> bool:
-    """Whether the codec may have dropped a member that an object names twice.
+def _is_all(written: Iterable[bytes], raw: bytes, colons: int) -> bool:
+    """Whether the codec kept all members, and dropped none that an object names twice.
 
-    `written` is all that the codec kept, so its colons are those of `raw` less the dropped ones:
-    a dropped member takes at least its own colon along. Only a colon that `raw` writes as an
-    escape appears anew.
+    What it kept has the colons of `raw` less those of the dropped members, and each of these had
+    at least the one after its name. Only a colon that `raw` writes as an escape would appear anew
+    and could make up for it. `colons` are those that should appear in `written`.
     """
-    if raw.count(b":") != written.count(b":"):
+    if sum([text.count(b":") for text in written]) != colons:
+        return False
+    if b"\\" not in raw or b"\\u003" not in raw:
         return True
-    return b"\\u003" in raw and (b"\\u003a" in raw or b"\\u003A" in raw)
+    return b"\\u003a" not in raw and b"\\u003A" not in raw
 
 
 def _members(written: bytes) -> int:

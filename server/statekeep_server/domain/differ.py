@@ -2,9 +2,9 @@
 
 A run's head keeps a short digest of every top-level field of its state, bounded in number and
 length: the first 256 names by code point that are not too long have a digest each, all others
-share one (the lump). Two heads then say exactly which of the named fields were added, removed or
-changed, and whether anything changed beyond them. A state that is not a JSON object is one field
-with an empty name. Ignored fields never come here.
+share one, that of the rest. Two heads then say exactly which of the named fields were added,
+removed or changed, and whether anything changed beyond them. A state that is not a JSON object
+is one field with an empty name. Ignored fields never come here.
 
 Digests are 8 bytes: they inform, they decide nothing (the comparison hash does).
 """
@@ -15,14 +15,9 @@ from hashlib import sha256
 
 import orjson
 
-from statekeep_server.domain.framing import frame
+from statekeep_server.domain.canonical import MAX_FIELDS
 
 ENCODING_VERSION = 1
-
-MAX_NAMES = 256
-"""States of agents have tens of fields; a map keyed by user data may have any number."""
-
-MAX_NAME_CHARACTERS = 128
 
 DIGEST_BYTES = 8
 
@@ -43,21 +38,14 @@ class Changes:
     truncated: bool
 
 
-def encode_digests(fields: Iterable[tuple[str, bytes]]) -> bytes:
-    """Digest the top-level fields of an object, given sorted by name with their canonical values.
+def encode_digests(fields: Iterable[tuple[str, bytes]], rest: bytes | None = None) -> bytes:
+    """Digest the top-level fields of an object: the first with a name each, and the rest.
 
-    The encoding is a JSON object: `v` the encoding's version, `f` the digests by name in
-    hexadecimal, `r` the digest of the rest, where there is one.
+    Takes what `canonical.CanonicalState` holds. The encoding is a JSON object: `v` the encoding's
+    version, `f` the digests by name in hexadecimal, `r` the digest of the rest, if there is one.
     """
-    named: dict[str, str] = {}
-    rest = None
-    for name, value in fields:
-        if len(named) < MAX_NAMES and len(name) <= MAX_NAME_CHARACTERS:
-            named[name] = _short(sha256(value).digest())
-            continue
-        rest = rest or sha256()
-        rest.update(frame((name.encode(), value)))
-    return _encode(named, None if rest is None else _short(rest.digest()))
+    named = {name: _short(sha256(value).digest()) for name, value in fields}
+    return _encode(named, None if rest is None else _short(sha256(rest).digest()))
 
 
 def encode_whole(kind: str, data: bytes) -> bytes:
@@ -98,14 +86,14 @@ class _Digests:
 
     def knows(self, name: str) -> bool:
         """Whether a name that has no digest here is absent, and not in the rest."""
-        return name in self.named or len(self.named) < MAX_NAMES or name < max(self.named)
+        return name in self.named or len(self.named) < MAX_FIELDS or name < max(self.named)
 
 
 _NOTHING = _Digests({}, None)
 
 
-def _short(digest: bytes) -> str:
-    return digest[:DIGEST_BYTES].hex()
+def _short(whole: bytes) -> str:
+    return whole[:DIGEST_BYTES].hex()
 
 
 def _encode(named: Mapping[str, str], rest: str | None) -> bytes:

@@ -17,11 +17,7 @@ from hashlib import sha256
 
 def frame(parts: Iterable[bytes]) -> bytes:
     """Put parts end to end, each preceded by its length."""
-    pieces: list[bytes] = []
-    for part in parts:
-        pieces.append(len(part).to_bytes(8, "big"))
-        pieces.append(part)
-    return b"".join(pieces)
+    return b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
 
 
 def digest(tag: str, parts: Iterable[bytes]) -> bytes:

@@ -89,23 +89,27 @@ def merge_ignored(ignored: IgnoredFields, more: tuple[str, ...]) -> IgnoredField
 def prune(value: object, tree: Mapping[str, Tree | None]) -> object:
     """Return a JSON value without what the pointers reach; the value itself is not changed."""
     if isinstance(value, dict):
-        kept = dict(value)
-        for step in tree.keys() & kept.keys():
-            below = tree[step]
-            if below is None:
-                del kept[step]
-            else:
-                kept[step] = prune(kept[step], below)
-        return kept
-    if isinstance(value, list):
-        every = tree.get("*", {})
-        if every is None:
-            return []
-        return [
-            prune(element, below) if below else element
-            for element, below in _below(value, tree, every)
-        ]
-    return value
+        return prune_object(value, tree)
+    if not isinstance(value, list) or not tree:
+        return value
+    every = tree.get("*", {})
+    if every is None:
+        return []
+    return [
+        prune(element, below) if below else element for element, below in _below(value, tree, every)
+    ]
+
+
+def prune_object(value: Mapping[str, object], tree: Mapping[str, Tree | None]) -> dict[str, object]:
+    """Return a JSON object without what the pointers reach."""
+    kept = dict(value)
+    for step in tree.keys() & kept.keys():
+        below = tree[step]
+        if below is None:
+            del kept[step]
+        else:
+            kept[step] = prune(kept[step], below)
+    return kept
 
 
 def _below(

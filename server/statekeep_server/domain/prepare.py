@@ -96,7 +96,7 @@ def _state(
     canonical = canonicalize(state, ignored=ignored, limits=limits)
     if canonical.fields is None:
         return canonical.data, encode_whole("json", canonical.data)
-    return canonical.data, encode_digests(canonical.fields)
+    return canonical.data, encode_digests(canonical.fields, canonical.rest)
 
 
 def _context(command: SaveCommand) -> bytes:

@@ -4,6 +4,7 @@ Every failure is an InvalidField that names the field by its path in the contrac
 limit where there is one. Values are never shown: a message must not hold what a caller sent.
 """
 
+import re
 import unicodedata
 from dataclasses import replace
 from itertools import pairwise
@@ -27,6 +28,9 @@ MAX_CHECKPOINT_TYPE_CHARACTERS = 64
 """Room for every name that a later version may bring."""
 
 MAX_CONTENT_TYPE_CHARACTERS = 128
+
+MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+ *(;[ -~]*)?", re.ASCII)
+"""The shape of a media type (RFC 6838), with any parameters."""
 
 MAX_INT64 = 2**63 - 1
 
@@ -53,7 +57,7 @@ def validate_save(command: SaveCommand, limits: Limits) -> SaveCommand:
     _characters("agent_phase", command.agent_phase, limits.max_id_characters)
     if command.request_id:
         _id("request_id", command.request_id, limits.max_request_id_characters)
-    _characters("state.content_type", command.content_type, MAX_CONTENT_TYPE_CHARACTERS)
+    _content_type(command.content_type)
     _id("checkpoint_type", command.checkpoint_type, MAX_CHECKPOINT_TYPE_CHARACTERS)
     _context(command.execution_context, limits)
     if len(command.ignored_fields) > limits.max_ignored_fields:
@@ -120,6 +124,13 @@ def _characters(field: str, value: str, limit: int) -> None:
         if unicodedata.category(character) in FORBIDDEN_CATEGORIES:
             message = f"has a control or invisible character at position {position}"
             raise InvalidField(field, message, limit=limit)
+
+
+def _content_type(value: str) -> None:
+    field = "state.content_type"
+    _characters(field, value, MAX_CONTENT_TYPE_CHARACTERS)
+    if value and not MEDIA_TYPE.fullmatch(value):
+        raise InvalidField(field, "is not a media type such as application/json")
 
 
 def _context(context: tuple[tuple[str, str], ...], limits: Limits) -> None:
