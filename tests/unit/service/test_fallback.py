@@ -345,3 +345,17 @@ async def test_a_cancelled_call_cancels_no_commit(world: World) -> None:
     assert (await follower).result.version == 2, "the next save of the run waits for the commit"
     again = await world.facade.save(command(A, request_id="r", attempt=2))
     assert (again.result.version, again.result.replayed) == (1, True)
+
+
+async def test_a_failed_write_is_not_remembered(world: World) -> None:
+    """Nothing is known of a write before its commit: its own retry must not be a skip."""
+    for store in (world.optimized, world.standard):
+        store.always["append_many"] = StorageUnavailable("UNREACHABLE")
+    with pytest.raises(StorageUnavailable):
+        await world.facade.save(command(A))
+    for store in (world.optimized, world.standard):
+        store.always.clear()
+    ack = await world.facade.save(command(A))
+    assert (ack.result.outcome, ack.result.version) == (Outcome.PERSISTED, 1)
+    loaded = await world.facade.load(RUN, Newest())
+    assert loaded.snapshot.state == command(A).state
