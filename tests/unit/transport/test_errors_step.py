@@ -17,7 +17,7 @@ from statekeep_server.transport.interceptors.errors import explain
 
 def fail_deeply() -> None:
     try:
-        {}["secret-1"]
+        dict[str, str]()["secret-1"]
     except KeyError as inner:
         raise RuntimeError("secret-2") from inner
 
