@@ -1,8 +1,9 @@
 """Bad input: each kind has its own status, reason and field, and the server survives it."""
 
+import dataclasses
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,8 +25,8 @@ class Bad:
     field: str
     reason: str = "INVALID_FIELD"
     state: object = None
-    options: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def request(self) -> pb.SaveAgentStateRequest:
         return save_request(self.state, **{"run_id": new_run(), **self.options})
