@@ -6,10 +6,10 @@ do follows from its state, so an agent that is resumed from a saved state goes o
 that state was.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypedDict, cast
 
 from statekeep_server.bench import dialogue, tools, tours
 from statekeep_server.bench.city import DEPOT, Day, day_after, first_day, hear_news
@@ -22,35 +22,31 @@ FRONTIER = 9
 Message = dict[str, Any]
 
 
-@dataclass(slots=True, kw_only=True)
-class Memory:
-    """What the agent knows beside the conversation. JSON through and through.
-
-    Attributes:
-        seed: Makes the city and the news.
-        steps: How many messages the run has in the end.
-        events: How much news came in.
-        phase: One of read, measure, build, improve, report, hear, done.
-        pending: Tool calls that wait for their answers.
-        to_read: Parcels to be looked up.
-        parcels: What was looked up, by parcel.
-        legs_s: Measured seconds, from stop to stop.
-        tour: The best tour that was driven since the last news.
-        cost: Its cost; None before one was driven.
-        frontier: Tours to be driven, the most promising first.
-    """
+class Memory(TypedDict):
+    """What the agent knows beside the conversation. JSON through and through."""
 
     seed: int
+    """Makes the city and the news."""
     steps: int
-    events: int = 0
-    phase: str = "read"
-    pending: list[dict[str, Any]] = field(default_factory=list)
-    to_read: list[str] = field(default_factory=list)
-    parcels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    legs_s: dict[str, dict[str, int]] = field(default_factory=dict)
-    tour: list[str] = field(default_factory=list)
-    cost: int | None = None
-    frontier: list[list[str]] = field(default_factory=list)
+    """How many messages the run has in the end."""
+    events: int
+    """How much news came in."""
+    phase: str
+    """One of read, measure, build, improve, hear, done."""
+    pending: list[dict[str, Any]]
+    """Tool calls that wait for their answers."""
+    to_read: list[str]
+    """Parcels to be looked up."""
+    parcels: dict[str, dict[str, Any]]
+    """What was looked up, by parcel."""
+    legs_s: dict[str, dict[str, int]]
+    """Measured seconds, from stop to stop."""
+    tour: list[str]
+    """The best tour that was driven since the last news."""
+    cost: int | None
+    """Its cost; None before one was driven."""
+    frontier: list[list[str]]
+    """Tours to be driven, the most promising first."""
 
 
 class Agent:
@@ -67,14 +63,26 @@ class Agent:
         if steps < FEWEST_STEPS:
             raise ValueError(f"a day has at least {FEWEST_STEPS} steps, not {steps}")
         day = first_day(seed)
-        memory = Memory(seed=seed, steps=steps, to_read=sorted(day.parcels))
+        memory = Memory(
+            seed=seed,
+            steps=steps,
+            events=0,
+            phase="read",
+            pending=[],
+            to_read=sorted(day.parcels),
+            parcels={},
+            legs_s={},
+            tour=[],
+            cost=None,
+            frontier=[],
+        )
         return cls([], memory, day)
 
     @classmethod
     def resume(cls, state: Mapping[str, Any]) -> Self:
         """Go on from a state that `state` gave."""
-        memory = Memory(**json.loads(json.dumps(state["memory"])))
-        return cls(list(state["messages"]), memory, day_after(memory.seed, memory.events))
+        memory = cast("Memory", copy.deepcopy(state["memory"]))
+        return cls(list(state["messages"]), memory, day_after(memory["seed"], memory["events"]))
 
     def state(self) -> dict[str, Any]:
         """Everything there is to the agent, as a JSON object that later steps do not change."""
@@ -82,7 +90,7 @@ class Agent:
             "messages": list(self._messages),
             "step_count": len(self._messages),
             "status": "completed" if self.done else "running",
-            "memory": asdict(self._memory),
+            "memory": copy.deepcopy(self._memory),
         }
 
     @property
@@ -93,7 +101,7 @@ class Agent:
     @property
     def done(self) -> bool:
         """Whether the final answer has been given."""
-        return self._memory.phase == "done"
+        return self._memory["phase"] == "done"
 
     @property
     def answer(self) -> str:
@@ -105,16 +113,16 @@ class Agent:
     @property
     def reward(self) -> float:
         """1.0 if the plan that stands at the end delivers everything in time, else 0.0."""
-        drive = tools.drive_tour(self._day, {"tour": self._memory.tour})
+        drive = tools.drive_tour(self._day, {"tour": self._memory["tour"]})
         return 0.0 if drive["late_s"] else 1.0
 
     def next_role(self) -> str:
         """The role of the message that the next step adds."""
         if not self._messages:
             return "system"
-        if len(self._messages) == 1 or self._memory.phase == "hear":
+        if len(self._messages) == 1 or self._memory["phase"] == "hear":
             return "user"
-        return "tool" if self._memory.pending else "assistant"
+        return "tool" if self._memory["pending"] else "assistant"
 
     def step(self) -> Message:
         """Take the next step; return the message that it added."""
@@ -139,16 +147,16 @@ class Agent:
         news = hear_news(self._day)
         self._day = news.day
         memory = self._memory
-        memory.events = news.day.events
-        memory.phase = "read"
-        memory.to_read = [news.parcel_id] if news.parcel_id else []
-        memory.cost = None
-        memory.frontier = []
+        memory["events"] = news.day.events
+        memory["phase"] = "read"
+        memory["to_read"] = [news.parcel_id] if news.parcel_id else []
+        memory["cost"] = None
+        memory["frontier"] = []
         return dialogue.news(news.told)
 
     def _use_tool(self) -> Message:
         """Answer the oldest call that waits, and remember what it taught."""
-        call = self._memory.pending.pop(0)
+        call = self._memory["pending"].pop(0)
         name, arguments = call["name"], call["arguments"]
         result = tools.TOOLS[name](self._day, arguments)
         self._learn(name, arguments, result)
@@ -158,23 +166,23 @@ class Agent:
     def _learn(self, name: str, arguments: Mapping[str, Any], result: tools.Result) -> None:
         memory = self._memory
         if name == "look_up_parcel":
-            memory.parcels[arguments["parcel_id"]] = result
+            memory["parcels"][arguments["parcel_id"]] = result
         elif name == "measure_legs":
-            memory.legs_s[arguments["stop"]] = result["legs_s"]
-            for stop, legs_s in memory.legs_s.items():  # streets take the same time both ways
+            memory["legs_s"][arguments["stop"]] = result["legs_s"]
+            for stop, legs_s in memory["legs_s"].items():  # streets take the same time both ways
                 legs_s[arguments["stop"]] = result["legs_s"].get(stop, 0)
-        elif memory.cost is None or result["cost"] < memory.cost:
-            memory.tour, memory.cost = list(arguments["tour"]), result["cost"]
-            if memory.phase == "improve":
-                memory.frontier = self._variations()
+        elif memory["cost"] is None or result["cost"] < memory["cost"]:
+            memory["tour"], memory["cost"] = list(arguments["tour"]), result["cost"]
+            if memory["phase"] == "improve":
+                memory["frontier"] = self._variations()
 
     def _think(self) -> Message:
         """What the assistant says and which tools it calls, given the messages that are left."""
-        left = self._memory.steps - len(self._messages)
+        left = self._memory["steps"] - len(self._messages)
         if left == 1:
-            self._memory.tour = list(self._best_guess())
+            self._memory["tour"] = list(self._best_guess())
             text = self._report()
-            self._memory.phase = "done"
+            self._memory["phase"] = "done"
             return {"role": "assistant", "content": text}
         if left == 2:  # no room for a call and its answer
             return {"role": "assistant", "content": dialogue.CLOSING}
@@ -183,31 +191,31 @@ class Agent:
     def _work(self, calls: int) -> Message:
         """Go through the phases up to one that has something to do with at most `calls` calls."""
         memory = self._memory
-        if memory.phase == "read":
-            if memory.to_read:
-                names, memory.to_read = memory.to_read[:calls], memory.to_read[calls:]
+        if memory["phase"] == "read":
+            if memory["to_read"]:
+                names, memory["to_read"] = memory["to_read"][:calls], memory["to_read"][calls:]
                 arguments = [{"parcel_id": name} for name in names]
                 return self._call("look_up_parcel", arguments, dialogue.looking_up(names))
-            memory.phase = "measure"
-        if memory.phase == "measure":
-            missing = [stop for stop in self._stops() if stop not in memory.legs_s]
+            memory["phase"] = "measure"
+        if memory["phase"] == "measure":
+            missing = [stop for stop in self._stops() if stop not in memory["legs_s"]]
             if missing:
                 names = missing[:calls]
                 arguments = [{"stop": name} for name in names]
                 text = dialogue.measuring(names, len(missing) - len(names))
                 return self._call("measure_legs", arguments, text)
-            memory.phase = "build"
-            memory.frontier = [list(tour) for tour in self._first_tours()]
-        if memory.phase == "build":
-            if memory.frontier:
+            memory["phase"] = "build"
+            memory["frontier"] = [list(tour) for tour in self._first_tours()]
+        if memory["phase"] == "build":
+            if memory["frontier"]:
                 return self._drive(calls, dialogue.building())
-            memory.phase = "improve"
-            memory.frontier = self._variations()
-        if memory.phase == "improve" and memory.frontier:
-            guesses = [self._guess(tour) for tour in memory.frontier[:calls]]
-            return self._drive(calls, dialogue.improving(memory.cost or 0, guesses))
+            memory["phase"] = "improve"
+            memory["frontier"] = self._variations()
+        if memory["phase"] == "improve" and memory["frontier"]:
+            guesses = [self._guess(tour) for tour in memory["frontier"][:calls]]
+            return self._drive(calls, dialogue.improving(memory["cost"] or 0, guesses))
         text = self._report()
-        memory.phase = "hear"
+        memory["phase"] = "hear"
         return {"role": "assistant", "content": text}
 
     def _call(self, name: str, arguments: Sequence[Mapping[str, Any]], text: str) -> Message:
@@ -217,7 +225,7 @@ class Agent:
             {"id": f"call_{number}_{i}", "name": name, "arguments": dict(each)}
             for i, each in enumerate(arguments)
         ]
-        self._memory.pending = calls
+        self._memory["pending"] = calls
         return {
             "role": "assistant",
             "content": text,
@@ -233,31 +241,31 @@ class Agent:
 
     def _drive(self, calls: int, text: str) -> Message:
         """Drive the most promising tours of the frontier."""
-        frontier = self._memory.frontier
-        chosen, self._memory.frontier = frontier[:calls], frontier[calls:]
+        frontier = self._memory["frontier"]
+        chosen, self._memory["frontier"] = frontier[:calls], frontier[calls:]
         return self._call("drive_tour", [{"tour": tour} for tour in chosen], text)
 
     def _report(self) -> str:
-        drive = tools.drive_tour(self._day, {"tour": self._memory.tour})
-        return dialogue.report(self._memory.tour, drive)
+        drive = tools.drive_tour(self._day, {"tour": self._memory["tour"]})
+        return dialogue.report(self._memory["tour"], drive)
 
     def _stops(self) -> list[str]:
         return [DEPOT, *sorted(self._day.parcels)]
 
     def _guess(self, tour: Sequence[str]) -> int:
-        return tools.estimate(tour, self._memory.legs_s, self._memory.parcels)
+        return tools.estimate(tour, self._memory["legs_s"], self._memory["parcels"])
 
     def _variations(self) -> list[list[str]]:
-        promising = tours.most_promising(self._memory.tour, self._guess, FRONTIER)
+        promising = tours.most_promising(self._memory["tour"], self._guess, FRONTIER)
         return [list(tour) for tour in promising]
 
     def _first_tours(self) -> list[tours.Tour]:
         """Tours made in different ways; after news also the old one, mended."""
         names, memory = sorted(self._day.parcels), self._memory
-        due_s = {name: memory.parcels[name]["due_s"] for name in names}
+        due_s = {name: memory["parcels"][name]["due_s"] for name in names}
         made = [
             tours.by_insertion(names, self._guess, self._remaining_tour()),
-            tours.by_nearest(names, memory.legs_s),
+            tours.by_nearest(names, memory["legs_s"]),
             tours.by_due(names, due_s),
             tours.by_insertion(names, self._guess),
         ]
@@ -270,4 +278,4 @@ class Agent:
 
     def _remaining_tour(self) -> tours.Tour:
         """The last tour without the parcels that were cancelled."""
-        return tuple(name for name in self._memory.tour if name in self._day.parcels)
+        return tuple(name for name in self._memory["tour"] if name in self._day.parcels)

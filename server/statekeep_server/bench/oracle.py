@@ -8,7 +8,7 @@ of the server's domain on purpose.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from statekeep_server.bench.streams import StreamSave
@@ -69,21 +69,25 @@ class Difference:
     problem: str
 
 
-@dataclass(slots=True)
 class Oracle:
-    """Judges the answers of one run that was never written before, in their order."""
+    """Judges the answers of one run that was never written before, in their order.
 
-    run_id: str
-    rules: Rules
-    differences: list[Difference] = field(default_factory=list)
-    judged: int = 0
-    _kept_text: str | None = None
-    _kept_sha256: bytes = b""
-    _kept_id: str = ""
-    _kept_version: int = 0
-    _kept_sent_s: float = 0.0
-    _skips_in_a_row: int = 0
-    _ids: set[str] = field(default_factory=set)
+    Attributes:
+        differences: What was wrong so far.
+    """
+
+    def __init__(self, run_id: str, rules: Rules) -> None:
+        self.differences: list[Difference] = []
+        self._run_id = run_id
+        self._rules = rules
+        self._judged = 0
+        self._kept_text: str | None = None
+        self._kept_sha256 = b""
+        self._kept_id = ""
+        self._kept_version = 0
+        self._kept_sent_s = 0.0
+        self._skips_in_a_row = 0
+        self._ids: set[str] = set()
 
     @property
     def kept_version(self) -> int:
@@ -111,22 +115,22 @@ class Oracle:
             self._expect("SKIPPED", answer)
             self._expect_standing(answer)
             self._skips_in_a_row += 1
-        self.judged += 1
+        self._judged += 1
 
     def _must_keep(self, save: StreamSave, text: str, answer: Answer) -> bool:
-        if not self.rules.skips or save.is_recovery_point:
+        if not self._rules.skips or save.is_recovery_point:
             return True
         if save.checkpoint_type not in MAY_BE_SKIPPED:
             return True
-        if text != self._kept_text or self._skips_in_a_row >= self.rules.max_skips:
+        if text != self._kept_text or self._skips_in_a_row >= self._rules.max_skips:
             return True
         # Only the database's clock knows the age; ours knows the most that it can be.
         oldest_s = answer.answered_s - self._kept_sent_s
-        return answer.reason == "MAX_SKIP_AGE" and oldest_s >= self.rules.max_skip_age_s
+        return answer.reason == "MAX_SKIP_AGE" and oldest_s >= self._rules.max_skip_age_s
 
     def _comparable(self, state: Mapping[str, Any]) -> str:
         kept = {
-            name: value for name, value in state.items() if name not in self.rules.ignored_fields
+            name: value for name, value in state.items() if name not in self._rules.ignored_fields
         }
         return json.dumps(kept, sort_keys=True)
 
@@ -154,4 +158,4 @@ class Oracle:
             )
 
     def _differs(self, problem: str) -> None:
-        self.differences.append(Difference(self.run_id, self.judged, problem))
+        self.differences.append(Difference(self._run_id, self._judged, problem))

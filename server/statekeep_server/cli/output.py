@@ -1,0 +1,107 @@
+"""What commands print: tables for people, JSON for programs; results on stdout, the rest on stderr.
+
+Nothing that comes from a server is read as markup, and control characters do not reach a terminal.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_WIDTH = 240
+"""Columns of a table that goes to a file or a pipe: nobody should get half an id."""
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def console() -> Console:
+    """Where results go."""
+    return Console(
+        width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False
+    )
+
+
+def error_console() -> Console:
+    """Where errors and progress go."""
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON. Bytes are hexadecimal, times RFC 3339."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def print_table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    right: Sequence[str] = (),
+) -> None:
+    """Print a table.
+
+    Args:
+        headers: One for each column.
+        rows: Cells of any type.
+        title: Stands above the table.
+        right: Headers of columns that hold numbers.
+    """
+    table = Table(box=box.SIMPLE, title=title and Text(title, style="bold"), title_justify="left")
+    for header in headers:
+        number = header in right
+        table.add_column(
+            Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number
+        )
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row))
+    console().print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, Any]], *, title: str | None = None) -> None:
+    """Print names and values, one pair a line."""
+    table = Table(box=None, show_header=False, title=title and Text(title, style="bold"))
+    table.title_justify = "left"
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(Text(name), Text(cell(value)))
+    console().print(table)
+
+
+def cell(value: Any) -> str:
+    """A value as people read it."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}Z"
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,148 @@
+"""`statekeep serve` and `statekeep migrate`: the commands that open the database themselves."""
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from statekeep_server.cli import serve_options as options
+from statekeep_server.cli.errors import (
+    UNREACHABLE,
+    WRONG_USAGE,
+    CommandFailed,
+    failing_politely,
+    say,
+)
+from statekeep_server.cli.options import DatabaseUrl, Output
+from statekeep_server.cli.output import Format, console, print_json
+from statekeep_server.cli.settings import (
+    ServeOptions,
+    read_database_url,
+    read_options,
+)
+from statekeep_server.domain.errors import InvalidField, SchemaMismatch, StateError
+
+if TYPE_CHECKING:  # it brings gRPC, which `--help` does not need
+    from statekeep_server.transport.server import RunningServer
+
+
+def serve(
+    host: options.Host = None,
+    port: options.Port = None,
+    database_url: DatabaseUrl = None,
+    token: options.ServerToken = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure: options.ServeInsecure = None,
+    allow_unsafe_durability: options.AllowUnsafeDurability = None,
+    trust_tenant_metadata: options.TrustTenantMetadata = None,
+    max_skip_age: options.MaxSkipAge = None,
+    max_skips: options.MaxSkips = None,
+    ignored_field: options.IgnoredField = None,
+    log_level: options.LogLevel = None,
+    port_file: options.PortFile = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    With nothing configured, states are kept in a SQLite file in the user's data folder.
+    ENABLE_OPTIMIZED_PERSISTENCE=true in the environment makes unchanged automatic saves cost
+    nothing; without it every save is persisted.
+    """
+    with failing_politely():
+        options = read_options(
+            {
+                "host": host,
+                "port": port,
+                "database_url": database_url,
+                "token": token,
+                "tls_certificate_path": tls_cert,
+                "tls_key_path": tls_key,
+                "insecure": insecure,
+                "allow_unsafe_durability": allow_unsafe_durability,
+                "trust_tenant_metadata": trust_tenant_metadata,
+                "max_skip_age_s": max_skip_age,
+                "max_skips": max_skips,
+                "ignored_fields": ignored_field,
+                "log_level": log_level,
+            },
+            os.environ,
+        )
+        _run(options, port_file)
+
+
+def migrate(database_url: DatabaseUrl = None, output: Output = Format.TABLE) -> None:
+    """Bring the database's schema up to date. Doing it twice does no harm.
+
+    `serve` does this by itself for SQLite, and only checks it for PostgreSQL.
+    """
+    # Late: they import SQLAlchemy and Alembic.
+    from statekeep_server.storage.migrate import migrate as bring_up_to_date
+
+    with failing_politely():
+        url = read_database_url(database_url, os.environ)
+        try:
+            bring_up_to_date(url)
+        except StateError as error:
+            raise _cannot_use_database(error) from None
+        if output is Format.JSON:
+            print_json({"migrated": True})
+        else:
+            console().print("The schema is up to date.")
+
+
+def _run(options: ServeOptions, port_file: Path | None) -> None:
+    # Late: they import gRPC and SQLAlchemy.
+    import uvloop
+
+    from statekeep_server.app import run_server
+    from statekeep_server.transport.listen import CannotServe
+
+    log_to_stderr(options.log_level)
+    for name in options.unknown_variables:
+        say(f"nothing reads the variable {name}", label="warning")
+
+    def on_ready(running: "RunningServer") -> None:
+        if port_file is not None:
+            write_whole(port_file, str(running.port))
+        settings = options.settings
+        path = "optimized" if settings.enable_optimized_persistence else "standard"
+        console().print(
+            f"statekeep serves on {settings.host}:{running.port}, {path} path. Ctrl-C stops it.",
+            soft_wrap=True,
+        )
+
+    try:
+        uvloop.run(run_server(options.settings, on_ready=on_ready))
+    except CannotServe as error:
+        raise CommandFailed(str(error), code=WRONG_USAGE) from None
+    except StateError as error:
+        raise _cannot_use_database(error) from None
+    except asyncio.CancelledError:  # a second signal cut the drain short
+        raise typer.Exit(130) from None
+
+
+def _cannot_use_database(error: StateError) -> CommandFailed:
+    if isinstance(error, SchemaMismatch):
+        return CommandFailed(error.message, code=UNREACHABLE, hint="run `statekeep migrate`")
+    code = WRONG_USAGE if isinstance(error, InvalidField) else UNREACHABLE
+    return CommandFailed(error.message, code=code)
+
+
+def log_to_stderr(level: str) -> None:
+    """Write log lines of this level and above to stderr, with times in UTC."""
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that readers see whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(text)
+    unfinished.replace(path)

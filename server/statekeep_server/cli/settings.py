@@ -1,0 +1,261 @@
+"""The settings of a server, read from options and the environment, all problems told at once.
+
+An option wins over its variable, and a variable that is empty counts as not set. The names are in
+one table, `KNOBS`. Nothing of a token or a database URL enters a problem's text.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+
+from statekeep_server.config import Settings
+from statekeep_server.domain.errors import InvalidField
+
+TRUE = ("true", "1", "yes", "on")
+FALSE = ("false", "0", "no", "off")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_LEVEL = "LOG_LEVEL"
+OTHER_VARIABLES = ("STATEKEEP_TARGET", "STATEKEEP_TLS_CA")
+"""Variables of this prefix that other commands read."""
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. Each problem is one sentence that starts with its name."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `statekeep serve` runs with.
+
+    Attributes:
+        log_level: One of `LOG_LEVELS`.
+        unknown_variables: Variables that look like settings and are none, with what was meant.
+    """
+
+    settings: Settings
+    log_level: str
+    unknown_variables: tuple[str, ...] = ()
+
+
+def parse_text(text: str) -> str:
+    """Take any text without control characters."""
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("holds a control character")
+    return text
+
+
+def parse_port(text: str) -> int:
+    """Read a port; 0 lets the system choose."""
+    if not re.fullmatch(r"[0-9]{1,5}", text.strip()) or int(text) > 65_535:
+        raise ValueError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def parse_switch(text: str) -> bool:
+    """Read a switch."""
+    word = text.strip().lower()
+    if word not in (*TRUE, *FALSE):
+        raise ValueError(f"{text!r} is none of {', '.join((*TRUE, *FALSE))}")
+    return word in TRUE
+
+
+def parse_seconds(text: str) -> float:
+    """Read a duration in seconds; 0 is one."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    # A hundred years fit into the microseconds of a database; NaN is in no range.
+    if not 0 <= seconds <= 3.2e9:
+        raise ValueError(f"{text!r} is not a number of seconds from 0 on")
+    return seconds
+
+
+def parse_count(text: str) -> int:
+    """Read a number of things; 0 is one."""
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
+        raise ValueError(f"{text!r} is not a whole number from 0 to 999999999")
+    return int(text)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read a list of names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parse_log_level(text: str) -> str:
+    """Read a log level."""
+    word = text.strip().upper()
+    if word not in LOG_LEVELS:
+        raise ValueError(f"{text!r} is none of {', '.join(LOG_LEVELS)}")
+    return word
+
+
+def parse_database_url(text: str) -> str:
+    """Check a database URL and return it as it is."""
+    # Late: it imports SQLAlchemy, which only `serve` and `migrate` need.
+    from statekeep_server.storage.urls import parse_database_url as parse
+
+    try:
+        parse(text)
+    except InvalidField as error:
+        raise ValueError(error.message.removeprefix("database_url: ")) from None
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One setting: its field, its option, its variable, and how its text is read.
+
+    Attributes:
+        field: Of `Settings`.
+        option: None where only the environment may say it.
+    """
+
+    field: str
+    option: str | None
+    variable: str
+    parse: Callable[[str], Any]
+
+
+KNOBS = (
+    Knob("database_url", "--database-url", "STATEKEEP_DATABASE_URL", parse_database_url),
+    Knob("host", "--host", "STATEKEEP_HOST", parse_text),
+    Knob("port", "--port", "STATEKEEP_PORT", parse_port),
+    # No option: whoever switches a server off in its environment must be sure that it is off.
+    Knob("enable_optimized_persistence", None, "ENABLE_OPTIMIZED_PERSISTENCE", parse_switch),
+    Knob("ignored_fields", "--ignored-field", "STATEKEEP_IGNORED_FIELDS", parse_names),
+    Knob("max_skip_age_s", "--max-skip-age", "STATEKEEP_MAX_SKIP_AGE", parse_seconds),
+    Knob("max_skips", "--max-skips", "STATEKEEP_MAX_SKIPS", parse_count),
+    Knob("token", "--token", "STATEKEEP_TOKEN", parse_text),
+    Knob("tls_certificate_path", "--tls-cert", "STATEKEEP_TLS_CERT", parse_text),
+    Knob("tls_key_path", "--tls-key", "STATEKEEP_TLS_KEY", parse_text),
+    Knob("insecure", "--insecure", "STATEKEEP_INSECURE", parse_switch),
+    Knob(
+        "allow_unsafe_durability",
+        "--allow-unsafe-durability",
+        "STATEKEEP_ALLOW_UNSAFE_DURABILITY",
+        parse_switch,
+    ),
+    Knob(
+        "trust_tenant_metadata",
+        "--trust-tenant-metadata",
+        "STATEKEEP_TRUST_TENANT_METADATA",
+        parse_switch,
+    ),
+)
+
+
+def read_options(options: Mapping[str, Any], environment: Mapping[str, str]) -> ServeOptions:
+    """Read the settings of a server.
+
+    Args:
+        options: What the command line gave, by the field's name; None where it said nothing.
+            Texts are parsed as variables are.
+        environment: The process's variables.
+
+    Raises:
+        SettingsError: With every problem that was found.
+    """
+    problems: list[str] = []
+    fields: dict[str, Any] = {}
+    for knob in KNOBS:
+        value = _read(knob, options.get(knob.field), environment, problems)
+        if value is not None:
+            fields[knob.field] = value
+    log_level = Knob("log_level", "--log-level", LOG_LEVEL, parse_log_level)
+    level = _read(log_level, options.get("log_level"), environment, problems)
+    if not (options.get("database_url") or environment.get("STATEKEEP_DATABASE_URL")):
+        fields["database_url"] = _default_database_url(problems)
+    problems += _contradictions(fields)
+    if problems:
+        raise SettingsError(tuple(problems))
+    return ServeOptions(Settings(**fields), level or "INFO", _unknown_variables(environment))
+
+
+def read_database_url(option: str | None, environment: Mapping[str, str]) -> str:
+    """Read only where the database is, as `read_options` would."""
+    problems: list[str] = []
+    url = _read(KNOBS[0], option, environment, problems)
+    if url is None and not problems:
+        url = _default_database_url(problems)
+    if problems:
+        raise SettingsError(tuple(problems))
+    return str(url)
+
+
+def _read(
+    knob: Knob, option: Any, environment: Mapping[str, str], problems: list[str]
+) -> Any | None:
+    """The parsed value of a setting; None if nobody said anything, or if it is a problem."""
+    name, text = str(knob.option), option
+    if option is None or option == []:
+        name, text = knob.variable, environment.get(knob.variable) or None
+    elif isinstance(option, list):
+        return tuple(option)
+    if not isinstance(text, str):
+        return text
+    try:
+        return knob.parse(text)
+    except ValueError as error:
+        problems.append(f"{name}: {error}")
+        return None
+
+
+def _default_database_url(problems: list[str]) -> str:
+    """A SQLite file in the user's data folder, which is made for its owner only."""
+    folder = user_data_path("statekeep", appauthor=False)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        problems.append(
+            f"--database-url: cannot make the folder {folder} of the embedded database: "
+            f"{error.strerror}"
+        )
+    return sqlite_url(folder / "statekeep.db")
+
+
+def sqlite_url(path: Path) -> str:
+    """The database URL of a SQLite file."""
+    return f"sqlite+aiosqlite:///{path.absolute()}"
+
+
+def _contradictions(fields: Mapping[str, Any]) -> list[str]:
+    """Settings that are good one by one and cannot be used together."""
+    # Late: it imports gRPC, which `--help` does not need.
+    from statekeep_server.domain.ignored import compile_ignored
+    from statekeep_server.transport.listen import CannotServe, check_protection
+
+    found = []
+    try:
+        compile_ignored(fields.get("ignored_fields", ()))
+    except InvalidField as error:
+        found.append(f"--ignored-field: {error.message.removeprefix('ignored_fields: ')}")
+    try:
+        check_protection(Settings(**{"database_url": "", **fields}))
+    except CannotServe as error:
+        found.append(str(error))
+    return found
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables of our prefix that nothing reads: most likely misspelt."""
+    known = [knob.variable for knob in KNOBS] + [*OTHER_VARIABLES]
+    unknown = sorted(
+        name for name in environment if name.startswith("STATEKEEP_") and name not in known
+    )
+    hints = []
+    for name in unknown:
+        close = get_close_matches(name, known, n=1)
+        hints.append(f"{name} (did you mean {close[0]}?)" if close else name)
+    return tuple(hints)
