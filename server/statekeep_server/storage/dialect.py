@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Integer,
     Select,
     Table,
     Text,
@@ -38,6 +39,9 @@ class Dialect(Protocol):
 
     now_us: ColumnElement[int]
     """The database's clock: when the statement that reads it arrived."""
+
+    locks_rows: bool
+    """Whether writers of different runs work side by side, and so may wait for each other."""
 
     def asked(self, *names: str) -> FromClause:
         """Name a table of bound text rows: the columns `names`, and `position` to tell rows apart.
@@ -67,15 +71,51 @@ class Dialect(Protocol):
         """Lock like `locking`, leaving out the rows that others hold."""
         ...
 
+    connection_limit: Select[tuple[int]] | None
+    """How many connections the database gives to this role; None where nothing limits them."""
+
+    async def is_read_only(self, connection: AsyncConnection) -> bool:
+        """Whether the database takes no writes, asked in a transaction that would write."""
+        ...
+
     async def lock_migrations(self, connection: AsyncConnection) -> None:
         """Wait until no other migration runs, and keep others out until the commit."""
         ...
+
+    async def ensure_transaction(self, connection: AsyncConnection) -> None:
+        """Make sure that the driver of a caller's connection has begun its transaction."""
+        ...
+
+    async def limit_lock_wait(self, connection: AsyncConnection, limit_ms: int) -> str:
+        """Wait for locks at most so long in this transaction; return the limit before."""
+        ...
+
+    async def restore_lock_wait(self, connection: AsyncConnection, before: str) -> None:
+        """Bring the limit back that `limit_lock_wait` returned."""
+        ...
+
+
+_READ_ONLY = select(func.pg_is_in_recovery(), func.current_setting("transaction_read_only"))
+_CONNECTION_LIMIT = """(
+  SELECT least(
+    current_setting('max_connections')::int
+      - current_setting('superuser_reserved_connections')::int
+      - coalesce(current_setting('reserved_connections', true)::int, 0),
+    nullif((SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), -1),
+    nullif((SELECT datconnlimit FROM pg_database WHERE datname = current_database()), -1)
+  )
+)"""
+_LOCK_TIMEOUT = select(func.current_setting("lock_timeout"))
+_SET_LOCK_TIMEOUT = select(
+    func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), True)
+)
 
 
 class Postgresql:
     """PostgreSQL 15 to 18 through asyncpg."""
 
     name = "postgresql"
+    locks_rows = True
 
     # The statement's own time, not the transaction's: a transaction may have waited for a lock.
     now_us: ColumnElement[int] = literal_column(
@@ -109,9 +149,31 @@ class Postgresql:
         """SELECT … FOR UPDATE SKIP LOCKED."""
         return heads.with_for_update(of=table, skip_locked=True)
 
+    connection_limit: Select[tuple[int]] | None = select(
+        literal_column(_CONNECTION_LIMIT, Integer).label("connection_limit")
+    )
+
+    async def is_read_only(self, connection: AsyncConnection) -> bool:
+        """Ask whether this is a replica, or a session that only reads."""
+        row = (await connection.execute(_READ_ONLY)).one()
+        return bool(row[0]) or row[1] == "on"
+
     async def lock_migrations(self, connection: AsyncConnection) -> None:
-        """Take an advisory lock of the transaction, which also poolers keep to it."""
+        """Take an advisory lock of the transaction: poolers do not keep those of sessions."""
         await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+
+    async def ensure_transaction(self, connection: AsyncConnection) -> None:
+        """Do nothing: the driver begins with the first statement."""
+
+    async def limit_lock_wait(self, connection: AsyncConnection, limit_ms: int) -> str:
+        """Read the limit and set it for this transaction."""
+        before: str = (await connection.execute(_LOCK_TIMEOUT)).scalar_one()
+        await self.restore_lock_wait(connection, f"{limit_ms}ms")
+        return before
+
+    async def restore_lock_wait(self, connection: AsyncConnection, before: str) -> None:
+        """Set the limit for this transaction."""
+        await connection.execute(_SET_LOCK_TIMEOUT, {"lock_timeout": before})
 
 
 class Sqlite:
@@ -121,6 +183,7 @@ class Sqlite:
     """
 
     name = "sqlite"
+    locks_rows = False
 
     # SQLite's clock has milliseconds; unixepoch('subsec') came with 3.42 only.
     now_us: ColumnElement[int] = literal_column(
@@ -159,5 +222,32 @@ class Sqlite:
         del table
         return heads
 
+    connection_limit: Select[tuple[int]] | None = None
+
+    async def is_read_only(self, connection: AsyncConnection) -> bool:
+        """Answer no: BEGIN IMMEDIATE has just been allowed to write."""
+        del connection
+        return False
+
     async def lock_migrations(self, connection: AsyncConnection) -> None:
         """Do nothing: the transaction holds the file."""
+
+    async def ensure_transaction(self, connection: AsyncConnection) -> None:
+        """Begin where the driver has not: it would take a savepoint for the transaction."""
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        if not driver.in_transaction:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    async def limit_lock_wait(self, connection: AsyncConnection, limit_ms: int) -> str:
+        """Become the writer now, before anything is read that another writer might change.
+
+        A transaction that began as a reader is refused where another wrote since. The wait is
+        that of the caller's connection.
+        """
+        del limit_ms
+        await connection.exec_driver_sql("UPDATE heads SET version = version WHERE FALSE")
+        return ""
+
+    async def restore_lock_wait(self, connection: AsyncConnection, before: str) -> None:
+        """Do nothing: no limit was set."""

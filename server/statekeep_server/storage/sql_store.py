@@ -1,0 +1,227 @@
+"""The store on PostgreSQL or SQLite: the port, put together from statements and transactions."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import QueuePool
+
+from statekeep_server.config import PoolSettings, Settings
+from statekeep_server.domain.errors import StorageUnavailable
+from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector
+from statekeep_server.service.ports import (
+    Append,
+    PoolStatistics,
+    Probe,
+    RunCursor,
+    RunPage,
+    SnapshotPage,
+    Standing,
+    StoreStatistics,
+)
+from statekeep_server.storage.appending import Appending
+from statekeep_server.storage.deciding import Decided
+from statekeep_server.storage.durability import require_durable_postgresql, require_durable_sqlite
+from statekeep_server.storage.engine import Engines, Timeouts, open_engines
+from statekeep_server.storage.reading import Reading, read_loaded, read_runs, read_snapshots
+from statekeep_server.storage.removing import Removing
+from statekeep_server.storage.schema import (
+    SCHEMA_REVISION,
+    read_revision,
+    require_revision,
+)
+from statekeep_server.storage.sessions import connection_of, staging
+from statekeep_server.storage.transactions import Done, StartOver, Transactions
+from statekeep_server.storage.translate import LOCKED, READ_ONLY, translated
+from statekeep_server.storage.urls import parse_database_url
+
+
+@asynccontextmanager
+async def open_sql_store(
+    database_url: str,
+    *,
+    settings: Settings,
+    pool: PoolSettings,
+    new_id: Callable[[], str],
+) -> AsyncIterator["SqlStateStore"]:
+    """Open a store on a database, verified; a SQLite database is created and migrated.
+
+    Raises InvalidField for a bad URL, SchemaMismatch, UnsafeDatabase, StorageUnavailable.
+    """
+    url = parse_database_url(database_url)
+    timeouts = Timeouts(statement_s=settings.statement_timeout_s, lock_s=settings.lock_timeout_s)
+    async with open_engines(url, pool=pool, timeouts=timeouts) as engines:
+        await _verify(engines, allow_unsafe_durability=settings.allow_unsafe_durability)
+        engines.statements.sent = 0  # those that opened the store are not its work
+        yield SqlStateStore(engines, pool, new_id)
+
+
+async def _verify(engines: Engines, *, allow_unsafe_durability: bool) -> None:
+    found = await read_revision(engines.reader)
+    if engines.url.is_sqlite and (found is None or found < SCHEMA_REVISION):
+        # Imported late: Alembic takes its time, and most starts do not need it.
+        from statekeep_server.storage.migrate import migrate_with
+
+        found = (await migrate_with(engines)).reached
+    require_revision(found)
+    if not allow_unsafe_durability:
+        await translated(_verify_durability(engines))
+
+
+async def _verify_durability(engines: Engines) -> None:
+    async with engines.writer.connect() as connection:
+        if engines.url.is_sqlite:
+            await require_durable_sqlite(connection)
+        else:
+            await require_durable_postgresql(connection)
+
+
+class SqlStateStore:
+    """Keeps states in a database. Implements `service.ports.StateStore`."""
+
+    def __init__(self, engines: Engines, pool: PoolSettings, new_id: Callable[[], str]) -> None:
+        self._engines = engines
+        self._pool = pool
+        self._transactions = Transactions(engines)
+        self._reading = Reading(engines.dialect)
+        self._appending = Appending(engines.dialect, new_id)
+        self._removing = Removing(engines.dialect, self._appending)
+
+    async def barrier(self, probes: Sequence[Probe]) -> Sequence[Standing]:
+        """Read what stands, in one statement."""
+        if not probes:
+            return ()
+        rows = await self._transactions.read(*self._reading.barrier(probes))
+        return self._reading.standings(probes, rows)
+
+    async def append_many(
+        self, appends: Sequence[Append], *, atomic: bool = False
+    ) -> Sequence[SaveResult | Exception]:
+        """Decide and write saves in one transaction."""
+        if not appends:
+            return ()
+
+        async def work(
+            connection: AsyncConnection, attempt: int
+        ) -> Done[Sequence[SaveResult | Exception]]:
+            decided = await self._appending.append(
+                connection, appends, atomic=atomic, insert_first=attempt > 1
+            )
+            return Done(decided.answers, decided.rows)
+
+        return await self._transactions.write(work)
+
+    async def append_in_session(self, session: object, append: Append) -> SaveResult:
+        """Stage a save; its rows and statements are not counted, for they are the caller's."""
+        connection = await connection_of(session, self._engines.dialect)
+        try:
+            return await translated(self._stage(connection, append))
+        except StartOver:
+            failure = StorageUnavailable(LOCKED)
+        raise failure
+
+    async def _stage(self, connection: AsyncConnection, append: Append) -> SaveResult:
+        async with staging(connection, self._engines.dialect):
+            decided: Decided = await self._appending.append(
+                connection, [append], atomic=False, insert_first=False
+            )
+            answer = decided.answers[0]
+            if isinstance(answer, Exception):
+                # Raised inside: the savepoint takes a head of version 0 away again.
+                raise answer
+            return answer
+
+    async def load(self, key: RunKey, selector: Selector) -> LoadedState:
+        """Read a snapshot with its state."""
+        rows = await self._transactions.read(*self._reading.load(key, selector))
+        return read_loaded(key, selector, rows)
+
+    async def load_in_session(
+        self, session: object, key: RunKey, selector: Selector
+    ) -> LoadedState:
+        """Read a snapshot with its state in the caller's transaction."""
+        connection = await connection_of(session, self._engines.dialect)
+        result = await translated(connection.execute(*self._reading.load(key, selector)))
+        return read_loaded(key, selector, result.mappings().all())
+
+    async def list_snapshots(
+        self, key: RunKey, *, limit: int, before_version: int | None = None
+    ) -> SnapshotPage:
+        """Read a page of snapshots."""
+        statement = self._reading.list_snapshots(key, limit=limit, before_version=before_version)
+        return read_snapshots(key, limit, await self._transactions.read(*statement))
+
+    async def list_runs(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        thread_id: str | None = None,
+        user_id: str | None = None,
+        after: RunCursor | None = None,
+    ) -> RunPage:
+        """Read a page of runs."""
+        statement = self._reading.list_runs(
+            tenant, limit=limit, thread_id=thread_id, user_id=user_id, after=after
+        )
+        return read_runs(tenant, limit, await self._transactions.read(*statement))
+
+    async def delete_run(self, key: RunKey) -> int:
+        """Delete a run."""
+
+        async def work(connection: AsyncConnection, _attempt: int) -> Done[int]:
+            return await self._removing.delete_run(connection, key)
+
+        return await self._transactions.write(work)
+
+    async def sweep(self, *, limit: int, request_results_before_us: int) -> int:
+        """Delete a small batch of what has expired."""
+
+        async def work(connection: AsyncConnection, _attempt: int) -> Done[int]:
+            return await self._removing.sweep(
+                connection, limit=limit, request_results_before_us=request_results_before_us
+            )
+
+        return await self._transactions.write(work)
+
+    async def check(self) -> None:
+        """Ask the database; on SQLite also become its writer for a moment."""
+        require_revision(await read_revision(self._engines.reader))
+        await self._transactions.write(self._check_writable)
+
+    async def _check_writable(self, connection: AsyncConnection, _attempt: int) -> Done[None]:
+        if await self._engines.dialect.is_read_only(connection):
+            raise StorageUnavailable(READ_ONLY)
+        return Done(None, 0)
+
+    async def connection_limit(self) -> int | None:
+        """Count the connections that this store's role may open; None where nothing limits them.
+
+        For comparison with what the pools of all servers may open.
+        """
+        statement = self._engines.dialect.connection_limit
+        if statement is None:
+            return None
+        rows = await self._transactions.read(statement)
+        limit: int = rows[0]["connection_limit"]
+        return limit
+
+    def statistics(self) -> StoreStatistics:
+        """Count rows, statements and connections."""
+        pool = self._engines.writer.pool
+        has_pool = isinstance(pool, QueuePool) and not self._engines.url.is_sqlite
+        return StoreStatistics(
+            rows_written=self._transactions.rows_written,
+            statements=self._engines.statements.sent,
+            pool=self._pool_statistics(pool) if has_pool else None,
+        )
+
+    def _pool_statistics(self, pool: Any) -> PoolStatistics:
+        return PoolStatistics(
+            pool_size=self._pool.pool_size,
+            max_overflow=self._pool.max_overflow,
+            pool_timeout_s=self._pool.pool_timeout_s,
+            checked_out=pool.checkedout(),
+            idle=pool.checkedin(),
+        )

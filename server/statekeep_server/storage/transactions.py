@@ -1,0 +1,153 @@
+"""Transactions and single reads: what is done again, and what is said when a commit is lost.
+
+Work that failed before its COMMIT was sent has changed nothing, so it is done again where that
+may help: on a new connection when the old one was dead, or when the database rolled back in
+favour of another transaction. Once COMMIT was sent, an error that is not the database's own
+answer leaves the outcome unknown, and says so.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import Executable, RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statekeep_server.domain.errors import CommitUnknown, StorageUnavailable
+from statekeep_server.storage.engine import Engines
+from statekeep_server.storage.translate import (
+    DRIVER_ERRORS,
+    LOCKED,
+    Diagnosis,
+    diagnose,
+    unavailable,
+    with_cause,
+)
+
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 4
+"""A transaction that lost three times in a row meets more contention than patience helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """What a transaction did: its answer, and how many rows it wrote; 0 is rolled back."""
+
+    answer: T
+    rows: int
+
+
+class StartOver(Exception):
+    """Roll back and begin again: what the work found cannot be dealt with in this transaction."""
+
+
+class Transactions:
+    """Runs work on one database and counts the rows that it committed."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self.rows_written = 0
+
+    async def read(
+        self, statement: Executable, parameters: Mapping[str, object] | None = None
+    ) -> Sequence[RowMapping]:
+        """Read with one statement.
+
+        Raises StorageUnavailable.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._read(statement, parameters)
+            except DRIVER_ERRORS as error:
+                diagnosis = diagnose(error)
+                if attempt == 1 and (diagnosis.disconnected or diagnosis.transient):
+                    continue
+                failure = unavailable(error)
+            # Raised out here, or the driver's error would be its context.
+            raise failure
+
+    async def _read(
+        self, statement: Executable, parameters: Mapping[str, object] | None
+    ) -> Sequence[RowMapping]:
+        async with self._engines.reader.connect() as connection:
+            result = await abandoning(
+                connection, connection.execute(statement, dict(parameters or {}))
+            )
+            return result.mappings().all()
+
+    async def write(self, work: Callable[[AsyncConnection, int], Awaitable[Done[T]]]) -> T:
+        """Run work in a transaction and answer after its commit.
+
+        `work` gets the connection and the number of the attempt, from 1; it may be run again,
+        also by raising `StartOver`. Other errors of its own roll back and come out.
+
+        Raises StorageUnavailable when nothing was committed, CommitUnknown when nobody knows.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._write(work, attempt)
+            except StartOver:
+                if attempt < MAX_ATTEMPTS:
+                    continue
+                failure = StorageUnavailable(LOCKED)
+            except DRIVER_ERRORS as error:
+                if _worth_another(diagnose(error), attempt):
+                    continue
+                failure = unavailable(error)
+            raise failure
+
+    async def _write(
+        self, work: Callable[[AsyncConnection, int], Awaitable[Done[T]]], attempt: int
+    ) -> T:
+        async with self._engines.writer.connect() as connection:
+            await connection.begin()
+            done = await abandoning(connection, work(connection, attempt))
+            if done.rows:
+                await _commit(connection)
+                self.rows_written += done.rows
+            else:
+                await connection.rollback()
+            return done.answer
+
+
+def _worth_another(diagnosis: Diagnosis, attempt: int) -> bool:
+    # A dead connection takes the others of the pool with it: the second is a new one.
+    return (diagnosis.transient and attempt < MAX_ATTEMPTS) or (
+        diagnosis.disconnected and attempt == 1
+    )
+
+
+async def _commit(connection: AsyncConnection) -> None:
+    try:
+        await connection.commit()
+    except DRIVER_ERRORS as error:
+        if diagnose(error).answered:
+            raise
+        failure = with_cause(CommitUnknown(), error)
+    else:
+        return
+    await abandon(connection)
+    raise failure
+
+
+async def abandoning(connection: AsyncConnection, work: Awaitable[T]) -> T:
+    """Await work on a connection, which is not used again should a statement get no answer."""
+    try:
+        return await work
+    except TimeoutError:
+        await abandon(connection)
+        raise
+
+
+async def abandon(connection: AsyncConnection) -> None:
+    """Drop a connection without a word to a server that may never answer."""
+    raw = await connection.get_raw_connection()
+    terminate = getattr(raw.driver_connection, "terminate", None)
+    if terminate is not None:
+        terminate()
+    await connection.invalidate()

