@@ -110,7 +110,7 @@ class HealthServicer:
 
 @asynccontextmanager
 async def polled(
-    health: HealthServicer, check: Check, *services: str, interval_s: float = 1.0
+    health: HealthServicer, check: Check, *services: str, interval_s: float
 ) -> AsyncIterator[None]:
     """Keep the state of services equal to what `check` says.
 

@@ -44,12 +44,15 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def serve(facade: StateFacade, settings: Settings) -> AsyncIterator[RunningServer]:
+async def serve(
+    facade: StateFacade, settings: Settings, *, health_interval_s: float = 1.0
+) -> AsyncIterator[RunningServer]:
     """Serve until the context ends, then let the calls under way finish.
 
     Args:
         facade: Answers the calls. It must outlive the server.
         settings: Where and how to serve.
+        health_interval_s: How often the database is asked; health is at most two of them old.
 
     Raises:
         CannotServe: The settings would open the server by accident, or its address is taken.
@@ -74,7 +77,7 @@ async def serve(facade: StateFacade, settings: Settings) -> AsyncIterator[Runnin
     port = bind(server, settings)
     # Admin answers without a database: that is when an operator needs it.
     health.set(True, ADMIN_SERVICE)
-    async with polled(health, facade.check, OVERALL, STATE_SERVICE):
+    async with polled(health, facade.check, OVERALL, STATE_SERVICE, interval_s=health_interval_s):
         await server.start()
         try:
             yield RunningServer(port)
