@@ -56,17 +56,19 @@ def check_depth(raw: bytes, limits: Limits) -> None:
     """Raise TooDeep for a text that opens more than `max_depth` brackets at once, in one pass."""
     if raw.count(b"[") + raw.count(b"{") <= limits.max_depth:
         return
-    # Without the escaped backslashes and quotes, every second quote ends a string.
-    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    outside_strings = b"".join(unescaped.split(b'"')[::2])
     depth = 0
-    for bracket in outside_strings.translate(None, NOT_BRACKETS):
+    for bracket in _outside_strings(raw).translate(None, NOT_BRACKETS):
         if bracket in b"[{":
             depth += 1
             if depth > limits.max_depth:
                 raise too_deep(limits)
         else:
             depth -= 1
+
+
+def count_members(raw: bytes) -> int:
+    """Count the object members in a JSON text."""
+    return _outside_strings(raw).count(b":")
 
 
 def refuse(problem: str, message: str) -> NoReturn:
@@ -120,6 +122,16 @@ class _Reader:
         if size > limit:
             raise IntegerTooLong(FIELD, f"an integer has more than {limit} digits", limit=limit)
         return int(digits) if size <= SAFE_DIGITS else orjson.Fragment(digits)
+
+
+def _outside_strings(raw: bytes) -> bytes:
+    """Return what stands outside the strings of a JSON text.
+
+    Without the escaped backslashes, and then the escaped quotes, every second quote ends a string.
+    In a text that is not JSON this holds up to its first fault, which is as far as it is read.
+    """
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(unescaped.split(b'"')[::2])
 
 
 def _float(digits: str) -> float:
