@@ -10,7 +10,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from statekeep._codec import decode_state
-from statekeep._errors import DataLoss, StatekeepError
+from statekeep._errors import DataLoss, Internal, StatekeepError
 from statekeep._status import error_of_item
 from statekeep._types import (
     CheckpointType,
@@ -27,6 +27,7 @@ from statekeep._types import (
 from statekeep.v1 import agent_state_pb2
 from statekeep.v1.agent_state_service_pb2 import (
     BatchSaveAgentStatesResponse,
+    BatchSaveResult,
     LoadAgentStateResponse,
     SaveAgentStateResponse,
 )
@@ -78,17 +79,31 @@ def save_result(response: SaveAgentStateResponse) -> SaveResult:
 
 
 def batch_results(
-    response: BatchSaveAgentStatesResponse, saves: Sequence[Save]
+    response: BatchSaveAgentStatesResponse,
+    saves: Sequence[Save],
+    refused: Mapping[int, StatekeepError],
 ) -> list[SaveResult | StatekeepError]:
-    """Read the answers to a batch, in the order of its saves."""
-    if len(response.results) != len(saves):
-        raise StatekeepError(f"{len(saves)} saves, but {len(response.results)} answers")
+    """Read the answers to a batch, in the order of its saves, those that were never sent too."""
+    sent = len(saves) - len(refused)
+    if len(response.results) != sent:
+        raise Internal(f"{sent} saves, but {len(response.results)} answers")
+    answers = iter(response.results)
     return [
-        save_result(result.saved)
-        if result.HasField("saved")
-        else error_of_item(result.error, request_id=save.request_id)
-        for save, result in zip(saves, response.results, strict=True)
+        refused[index] if index in refused else _batch_result(next(answers), save)
+        for index, save in enumerate(saves)
     ]
+
+
+def _batch_result(result: BatchSaveResult, save: Save) -> SaveResult | StatekeepError:
+    if result.HasField("saved"):
+        return save_result(result.saved)
+    return error_of_item(result.error, request_id=save.request_id)
+
+
+def failed_save(error: StatekeepError, saves: Sequence[Save]) -> str:
+    """Find the request id of the save that failed an atomic batch; empty when none is named."""
+    index = error.number("index")
+    return saves[index].request_id if index is not None and 0 <= index < len(saves) else ""
 
 
 def loaded_state(

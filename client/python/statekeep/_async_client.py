@@ -16,6 +16,7 @@ from statekeep._admin_answers import server_info, server_stats
 from statekeep._admin_types import ServerInfo, ServerStats
 from statekeep._answers import (
     batch_results,
+    failed_save,
     loaded_state,
     run_metadata,
     save_result,
@@ -28,11 +29,11 @@ from statekeep._ids import new_request_id
 from statekeep._metadata import Inject, call_metadata, find_inject
 from statekeep._pacing import conflict_delay_s
 from statekeep._requests import (
-    batch_request,
     delete_run_request,
     list_runs_request,
     list_snapshots_request,
     load_request,
+    make_batch,
     save_request,
 )
 from statekeep._status import error_of_call
@@ -229,7 +230,7 @@ class AsyncClient:
 
         Saves of one run are applied in their order. Without `atomic` each stands for itself: a
         failed one answers with its error, the others are kept. With it all are kept or none, and
-        the first error is raised.
+        the first error is raised, with the request id of its save.
 
         A batch that failed as a whole is repeated with the same `Save` values and a higher
         `attempt`, which then counts for all of them: what was saved is not saved again.
@@ -238,9 +239,16 @@ class AsyncClient:
             StatekeepError: The whole call failed.
             TypeError, ValueError: As `save` does.
         """
-        request = batch_request(saves, atomic=atomic, attempt=attempt)
+        batch = make_batch(saves, atomic=atomic, attempt=attempt)
+        if saves and len(batch.refused) == len(saves):
+            return [batch.refused[index] for index in range(len(saves))]  # nothing is left to send
         method = self._opened().states.BatchSaveAgentStates
-        return batch_results(await self._call(method, request, timeout_s), saves)
+        try:
+            response = await self._call(method, batch.request, timeout_s)
+        except StatekeepError as error:
+            error.request_id = failed_save(error, saves)
+            raise
+        return batch_results(response, saves, batch.refused)
 
     @overload
     async def load(

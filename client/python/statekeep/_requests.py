@@ -4,7 +4,8 @@ What protobuf or gRPC would refuse with words of their own is refused here by th
 field.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
@@ -44,18 +45,40 @@ def save_request(save: Save) -> SaveAgentStateRequest:
     return request
 
 
-def batch_request(
-    saves: Sequence[Save], *, atomic: bool, attempt: int | None
-) -> BatchSaveAgentStatesRequest:
-    """Make the message of a batch. `attempt`, if given, counts for every save. Raises as above."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The message of a batch, and the saves that were refused before it was sent, by position."""
+
+    request: BatchSaveAgentStatesRequest
+    refused: Mapping[int, StatekeepError]
+
+
+def make_batch(saves: Sequence[Save], *, atomic: bool, attempt: int | None) -> Batch:
+    """Make the message of a batch. `attempt`, if given, counts for every save.
+
+    A save that cannot be encoded fails alone, unless the batch is atomic. Raises as
+    `save_request` does.
+    """
     request = BatchSaveAgentStatesRequest(atomic=atomic)
-    for save in saves:
-        message = save_request(save)
+    refused: dict[int, StatekeepError] = {}
+    for index, save in enumerate(saves):
+        try:
+            message = save_request(save)
+        except InvalidRequest as error:
+            if atomic:
+                error.metadata = {
+                    **error.metadata,
+                    "field": f"saves[{index}].{error.field}",
+                    "index": str(index),
+                }
+                raise
+            refused[index] = error
+            continue
         if attempt is not None:
             message.attempt = _fitting("attempt", attempt, 31)
         request.saves.append(message)
     _check_size(request, "saves")
-    return request
+    return Batch(request, refused)
 
 
 def load_request(

@@ -1,0 +1,34 @@
+"""The synchronous client is the asynchronous one, translated."""
+
+import inspect
+
+import pytest
+
+from statekeep import AsyncClient, Client
+from tools import unasync
+
+
+def test_the_synchronous_client_is_current() -> None:
+    fresh = unasync.synchronous(unasync.SOURCE.read_text(encoding="utf-8"))
+    assert unasync.TARGET.read_text(encoding="utf-8") == fresh, "run `make generate`"
+
+
+def test_what_the_table_does_not_cover_fails() -> None:
+    source = unasync.SOURCE.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="is left"):
+        unasync.synchronous(source + "\nAsyncThing = 1\n")
+    with pytest.raises(ValueError, match="nothing to replace"):
+        unasync.synchronous(source.replace("asyncio.sleep", "anyio.sleep"))
+
+
+def test_both_clients_have_the_same_methods_and_arguments() -> None:
+    def face(kind: type) -> dict[str, list[str]]:
+        return {
+            name: list(inspect.signature(method).parameters)
+            for name, method in vars(kind).items()
+            if not name.startswith("_") and callable(method)
+        }
+
+    assert face(AsyncClient) == face(Client)
+    assert len(face(Client)) == 9
+    assert not any(inspect.iscoroutinefunction(method) for method in vars(Client).values())
