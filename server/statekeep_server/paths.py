@@ -7,6 +7,7 @@ Each has a connection pool of its own, so that an exhausted pool of one leaves t
 open their connections when they are first needed.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -23,7 +24,9 @@ from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.ports import Clock, HeadCache, StateStore
 from statekeep_server.service.state_service import StateService
 from statekeep_server.service.sweeper import sweeping
-from statekeep_server.storage.sql_store import open_sql_store
+from statekeep_server.storage.sql_store import SqlStateStore, open_sql_store
+
+logger = logging.getLogger("statekeep.paths")
 
 MICROSECONDS = 1_000_000
 
@@ -101,6 +104,7 @@ async def open_facade(
             )
             for pool in (settings.standard_pool, settings.optimized_pool)
         ]
+        await _compare_with_the_database(stores[0], settings)
         await stack.enter_async_context(
             sweeping(
                 stores[0],
@@ -120,4 +124,18 @@ async def open_facade(
             detached=detached,
             clock=clock,
             new_id=new_id,
+        )
+
+
+async def _compare_with_the_database(store: SqlStateStore, settings: Settings) -> None:
+    """Warn when the pools together may open more connections than the database allows."""
+    limit = await store.connection_limit()
+    pools = (settings.standard_pool, settings.optimized_pool)
+    most = sum(pool.pool_size + pool.max_overflow for pool in pools)
+    if limit is not None and most > limit:
+        logger.warning(
+            "The pools may open %d connections, the database allows %d in all: "
+            "raise its max_connections or make the pools smaller",
+            most,
+            limit,
         )

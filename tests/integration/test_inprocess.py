@@ -34,7 +34,7 @@ async def service(
         yield opened
 
 
-def ask(state: dict[str, Any], **options: Any) -> StatePersistenceRequest:
+def ask(state: dict[str, Any] | BaseModel, **options: Any) -> StatePersistenceRequest:
     options = {"run_id": "run", "thread_id": "thread", "user_id": "user", **options}
     return StatePersistenceRequest(state_data=state, **options)
 
@@ -62,7 +62,7 @@ async def test_a_model_is_saved_like_its_fields(service: StatePersistenceService
         goal: str
         step_count: int = 0
 
-    done, _ = await service.save_agent_state(ask({}, state_data=Plan(goal="home")))
+    done, _ = await service.save_agent_state(ask(Plan(goal="home")))
     assert done
     loaded = await service.load_agent_state("run")
     assert loaded is not None

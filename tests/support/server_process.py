@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import uvloop
+
 from statekeep_server.app import run_server
 from statekeep_server.config import Settings
 from statekeep_server.transport.server import RunningServer
@@ -87,7 +89,7 @@ def main() -> None:
         sys.stdout.write(f"{running.port}\n")
         sys.stdout.flush()
 
-    asyncio.run(run_server(settings, on_ready=tell))
+    uvloop.run(run_server(settings, on_ready=tell))
 
 
 if __name__ == "__main__":
