@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from statekeep.v1.error_reason_pb2 import ErrorReason
+from statekeep_server.cli.main import app
 from statekeep_server.cli.settings import KNOBS
-from statekeep_server.config import PoolSettings, Settings
+from statekeep_server.config import OPTIMIZED_POOL, STANDARD_POOL, PoolSettings, Settings
 from statekeep_server.domain.ignored import DEFAULT_IGNORED_FIELDS
 from statekeep_server.domain.limits import Limits
 from tests.support.project import CLIENT, ROOT, SERVER, project_files, relative
@@ -72,6 +75,22 @@ def test_every_make_command_exists(path: Path) -> None:
     assert named <= targets
 
 
+@pytest.mark.parametrize("path", DOCS, ids=relative)
+def test_every_statekeep_command_exists_with_its_options(path: Path) -> None:
+    for line in code(path):
+        if not (found := re.match(r"(?:[A-Z_]+=\S+ )*statekeep (.*)", line)):
+            continue
+        words = found[1].split()
+        command: Any = typer.main.get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        options = {"--help"}.union(*(parameter.opts for parameter in command.params))
+        unknown = {word for word in words if word.startswith("-")} - options
+        assert not unknown, line
+        assert not hasattr(command, "commands") or words, f"{line}: which command?"
+        assert not hasattr(command, "commands") or words[0] in options, line
+
+
 def test_the_readme_names_the_commands_that_matter() -> None:
     shown = "\n".join(code(ROOT / "README.md"))
     missing = [name for name in ("make demo", "make test", "statekeep serve") if name not in shown]
@@ -88,6 +107,13 @@ def test_every_error_has_a_cure() -> None:
             assert part in cure, f"{reason} says nothing under {part}"
 
 
+def defaults(settings: type) -> Iterator[tuple[str, str]]:
+    """List the settings that have a number as default: name and number, as a table shows them."""
+    for item in fields(settings):
+        if isinstance(item.default, int | float) and not isinstance(item.default, bool):
+            yield item.name, f"{item.default:,g}" if item.default < 1e6 else f"{item.default:,}"
+
+
 @pytest.mark.parametrize("settings", [Settings, PoolSettings, Limits])
 def test_every_setting_is_explained(settings: type) -> None:
     shown = set(code(ROOT / "docs/operations.md"))
@@ -101,6 +127,21 @@ def test_every_knob_is_in_the_table_of_settings() -> None:
         option = f"`{knob.option}`" if knob.option else "none"
         assert f"| `{knob.field}` | {option} | `{knob.variable}` |" in operations
     assert f"`{'`, `'.join(DEFAULT_IGNORED_FIELDS)}`" in operations.replace("\n", " ")
+
+
+@pytest.mark.parametrize("settings", [Settings, Limits])
+def test_every_default_is_true(settings: type) -> None:
+    operations = text(ROOT / "docs/operations.md")
+    for name, value in defaults(settings):
+        row = rf"^\| `{name}` \|(.*\|)? `?{value}`? \|"
+        assert re.search(row, operations.replace("`50551`", "50,551"), re.MULTILINE), (name, value)
+
+
+def test_the_pools_are_as_promised() -> None:
+    operations = text(ROOT / "docs/operations.md")
+    for name, pool in (("standard", STANDARD_POOL), ("optimized", OPTIMIZED_POOL)):
+        sizes = f"{pool.pool_size} | {pool.max_overflow} | {pool.pool_timeout_s}"
+        assert f"| {name} | {sizes} | {pool.pool_recycle_s:,} |" in operations
 
 
 def test_the_changelog_has_a_place_for_what_changes_now() -> None:
