@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +52,7 @@ async def work(
         agent = Agent.resume(loaded.state)
         heartbeat_count, version = loaded.state["heartbeat_count"], loaded.version
     journal.began(step=len(agent.messages), version=version)
-    keeper = _Keeper(client, journal, run_id, life=version)
+    keeper = _Keeper(client, journal, run_id)
     checkpoints = Checkpoints(run_id, _now, heartbeat_count=heartbeat_count)
     while not agent.done:
         body, role = agent.state(), agent.next_role()
@@ -73,18 +74,16 @@ def messages_sha256(messages: Sequence[Any]) -> str:
 class _Keeper:
     """Saves, and notes in the journal what was asked and what was answered."""
 
-    def __init__(
-        self, client: AsyncClient, journal: JournalWriter, run_id: str, *, life: int
-    ) -> None:
+    def __init__(self, client: AsyncClient, journal: JournalWriter, run_id: str) -> None:
         self._client = client
         self._journal = journal
         self._run_id = run_id
-        self._prefix = f"{run_id}-{life}"
+        self._life = uuid.uuid4().hex[:8]  # two lives of an agent ask for different saves
         self._asked = 0
 
     async def keep(self, save: StreamSave) -> None:
         self._asked += 1
-        request_id = f"{self._prefix}-{self._asked}"
+        request_id = f"{self._life}-{self._asked}"
         self._journal.asked(request_id)
         began_s = time.perf_counter()
         result = await self._client.save(

@@ -1,6 +1,9 @@
 """`statekeep bench`: record the demo agent's work, replay recorded work, compare both paths."""
 
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +62,9 @@ def record_command(
         try:
             with progress_bar() as bar:
                 bar.stage("The agents work", runs)
-                written = write_trajectories(file, _counted(bar, runs, steps, seed, record))
+                written = write_trajectories(
+                    file, _counted(bar, record(runs=runs, steps=steps, seed=seed))
+                )
         except OSError as error:
             raise CommandFailed(
                 f"cannot write {file}: {error.strerror}", code=WRONG_USAGE
@@ -151,8 +156,8 @@ def replay_command(
         _complain(campaign)
 
 
-def _counted(bar: Bar, runs: int, steps: int, seed: int, record: Any) -> Any:
-    for trajectory in record(runs=runs, steps=steps, seed=seed):
+def _counted(bar: Bar, trajectories: Iterable["Trajectory"]) -> Iterator["Trajectory"]:
+    for trajectory in trajectories:
         yield trajectory
         bar.advance()
 
@@ -193,18 +198,19 @@ def _replay(
 
 def _print(campaign: "Campaign") -> None:
     for name, paths in campaign.figures.items():
-        columns = list(paths)
-        rows = [(label, *(read(paths[column]) for column in columns)) for label, read in _ROWS]
-        print_table((f"stream `{name}`", *columns), rows, right=columns)
-        _print_reasons(paths)
+        rows = [
+            (label, *(read(figures) for figures in paths.values()))
+            for label, read in _rows(paths.values())
+        ]
+        print_table((f"stream `{name}`", *paths), rows, right=tuple(paths))
     for name, less in campaign.comparison().items():
         parts = [
-            f"{less['snapshots_fewer_percent']:.1f} % fewer snapshots",
-            f"{less['rows_fewer_percent']:.1f} % fewer rows",
-            f"{less['statements_fewer_percent']:.1f} % fewer statements",
-            f"mean duration {_change(less['mean_duration_lower_percent'])}",
+            _change(less["snapshots_fewer_percent"], "fewer", "more", "snapshots"),
+            _change(less["rows_fewer_percent"], "fewer", "more", "rows"),
+            _change(less["statements_fewer_percent"], "fewer", "more", "statements"),
+            _change(less["mean_duration_lower_percent"], "less", "more", "time a save"),
         ]
-        console().print(f"{name}: {', '.join(parts)}")
+        console().print(f"`{name}` on the optimized path: {', '.join(parts)}.")
     saves = sum(each.saves for paths in campaign.figures.values() for each in paths.values())
     console().print(
         f"{campaign.trajectories} runs of {campaign.messages:,} messages. The oracle judged "
@@ -213,37 +219,37 @@ def _print(campaign: "Campaign") -> None:
     )
 
 
-def _print_reasons(paths: dict[str, "Figures"]) -> None:
-    rows = [
-        (path, outcome, reason, count)
-        for path, figures in paths.items()
-        for outcome, reasons in (
-            ("persisted", figures.persisted_by_reason),
-            ("skipped", figures.skipped_by_reason),
-        )
-        for reason, count in reasons.items()
-    ]
-    print_table(("path", "outcome", "reason", "saves"), rows, right=("saves",))
+def _rows(paths: Iterable["Figures"]) -> Iterator[tuple[str, Callable[["Figures"], Any]]]:
+    """The labels of a table and how each is read; reasons as far as they came up."""
+    figures = list(paths)
+    yield "saves", attrgetter("saves")
+    for label, by_reason, total in (
+        ("persisted", "persisted_by_reason", "persisted"),
+        ("skipped", "skipped_by_reason", "skipped"),
+    ):
+        yield label, attrgetter(total)
+        for reason in sorted({name for each in figures for name in getattr(each, by_reason)}):
+            yield f"  {reason}", partial(_reason, by_reason, reason)
+    for label, name in (
+        ("rows written", "rows_written"),
+        ("statements sent", "statements"),
+        ("mean ms", "mean_ms"),
+        ("p99 ms", "p99_ms"),
+        ("mean ms, persisted", "saved_mean_ms"),
+        ("p99 ms, persisted", "saved_p99_ms"),
+        ("mean ms, skipped", "skipped_mean_ms"),
+        ("p99 ms, skipped", "skipped_p99_ms"),
+    ):
+        yield label, attrgetter(name)
 
 
-def _change(lower_percent: float) -> str:
-    direction = "lower" if lower_percent >= 0 else "higher"
-    return f"{abs(lower_percent):.1f} % {direction}"
+def _reason(by_reason: str, reason: str, figures: "Figures") -> int | None:
+    counts: Mapping[str, int] = getattr(figures, by_reason)
+    return counts.get(reason)
 
 
-_ROWS: tuple[tuple[str, Any], ...] = (
-    ("saves", lambda figures: figures.saves),
-    ("persisted", lambda figures: figures.persisted),
-    ("skipped", lambda figures: figures.skipped),
-    ("rows written", lambda figures: figures.rows_written),
-    ("statements sent", lambda figures: figures.statements),
-    ("mean ms", lambda figures: figures.mean_ms),
-    ("p99 ms", lambda figures: figures.p99_ms),
-    ("mean ms, persisted", lambda figures: figures.saved_mean_ms),
-    ("p99 ms, persisted", lambda figures: figures.saved_p99_ms),
-    ("mean ms, skipped", lambda figures: figures.skipped_mean_ms),
-    ("p99 ms, skipped", lambda figures: figures.skipped_p99_ms),
-)
+def _change(lower_percent: float, lower: str, higher: str, what: str) -> str:
+    return f"{abs(lower_percent):.1f} % {lower if lower_percent >= 0 else higher} {what}"
 
 
 def _complain(campaign: "Campaign") -> None:

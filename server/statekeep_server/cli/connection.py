@@ -112,20 +112,14 @@ def failure(error: "StatekeepError") -> CommandFailed:
         DeadlineExceeded,
         Overloaded,
         SchemaMismatch,
-        ServerNotFound,
         Unauthenticated,
         Unavailable,
     )
 
-    if isinstance(error, ServerNotFound):
-        return CommandFailed(
-            error.message,
-            code=UNREACHABLE,
-            hint="start one with `statekeep serve`, or name another one with --target",
-        )
     if isinstance(error, Unauthenticated):
         return CommandFailed(error.message, hint="give the token in STATEKEEP_TOKEN or --token")
     if isinstance(error, SchemaMismatch):
         return CommandFailed(error.message, code=UNREACHABLE, hint="run `statekeep migrate`")
+    # A server that is not there is unavailable too; the client's message says how to start one.
     unreachable = isinstance(error, (Unavailable, Overloaded, DeadlineExceeded))
     return CommandFailed(error.message, code=UNREACHABLE if unreachable else FAILED)

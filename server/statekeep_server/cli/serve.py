@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,13 +86,16 @@ def migrate(database_url: DatabaseUrl = None, output: Output = Format.TABLE) -> 
     with failing_politely():
         url = read_database_url(database_url, os.environ)
         try:
-            bring_up_to_date(url)
+            migrated = asyncio.run(bring_up_to_date(url))
         except StateError as error:
             raise _cannot_use_database(error) from None
         if output is Format.JSON:
-            print_json({"migrated": True})
+            print_json(asdict(migrated))
+        elif migrated.found == migrated.reached:
+            console().print(f"The schema was up to date: revision {migrated.reached}.")
         else:
-            console().print("The schema is up to date.")
+            before = migrated.found or "nothing"
+            console().print(f"Migrated from {before} to revision {migrated.reached}.")
 
 
 def _run(options: ServeOptions, port_file: Path | None) -> None:
