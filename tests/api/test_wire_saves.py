@@ -262,7 +262,7 @@ async def test_the_server_counts_what_it_does(wire: Wire, path: Path) -> None:
     assert mine.rows_written > 0
     assert mine.statements > 0
     assert abs(stats.started_at.ToSeconds() - time.time()) < 60
-    assert stats.cache.max_entries == 100_000
+    assert stats.cache.max_entries > 0
     assert not stats.circuit_open
 
 

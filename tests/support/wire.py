@@ -1,8 +1,9 @@
 """A real server on loopback, and bare stubs on it: what any client of the contract would see."""
 
+import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,18 @@ from statekeep.v1 import (
 )
 from statekeep_server.app import open_server
 from statekeep_server.config import Settings
-from statekeep_server.domain.model import Path
+from statekeep_server.domain.model import (
+    LoadedState,
+    Path,
+    RunKey,
+    SaveCommand,
+    SaveResult,
+    Selector,
+)
 from statekeep_server.flags import Flags
+from statekeep_server.service.ports import Append
 from statekeep_server.transport.server import serve
+from tests.support.faults import FaultyStore
 from tests.support.world import World, open_world
 
 SAVE = "/statekeep.v1.AgentStateService/SaveAgentState"
@@ -76,6 +86,46 @@ class Refusal:
     field: str | None
     retry_after_ms: int | None
     pushback_ms: int | None
+
+
+class GatedStore(FaultyStore):
+    """A store whose saves and loads wait at a gate; it notes the saves that came through."""
+
+    def __init__(self, store: FaultyStore) -> None:
+        super().__init__(store.store)
+        self.gate = asyncio.Event()
+        self.waiting = 0
+        self.commands: list[SaveCommand] = []
+
+    async def append_many(
+        self, appends: Sequence[Append], *, atomic: bool = False
+    ) -> Sequence[SaveResult | Exception]:
+        await self._pass()
+        self.commands += [append.save.command for append in appends]
+        return await super().append_many(appends, atomic=atomic)
+
+    async def load(self, key: RunKey, selector: Selector) -> LoadedState:
+        await self._pass()
+        return await super().load(key, selector)
+
+    async def arrived(self, count: int) -> None:
+        """Wait until so many wait at the gate."""
+        while self.waiting < count:
+            await asyncio.sleep(0.001)
+
+    async def _pass(self) -> None:
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
+
+
+def gate(world: World) -> GatedStore:
+    """Put one closed gate before both paths of a world."""
+    store = GatedStore(world.standard)
+    world.standard.store = world.optimized.store = store
+    return store
 
 
 def new_run() -> str:
