@@ -142,7 +142,6 @@ def test_a_banned_call_is_not_made(ban: Ban) -> None:
 BROAD_HANDLERS: dict[str, str] = {
     "server/statekeep_server/service/facade.py": "whatever the first error is, standard serves",
     "server/statekeep_server/transport/interceptors/adapter.py": "every error becomes a status",
-    "server/statekeep_server/transport/interceptors/adapter.py": "every error becomes a status",
 }
 
 
