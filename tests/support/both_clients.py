@@ -36,7 +36,7 @@ class _InThreads:
 
 
 @asynccontextmanager
-async def connect(kind: Kind, target: str, **options: Any) -> AsyncIterator[AsyncClient]:
+async def connect(kind: Kind, target: str | None, **options: Any) -> AsyncIterator[AsyncClient]:
     """Open a client of a kind."""
     if kind == "async":
         async with AsyncClient(target, **options) as client:

@@ -74,8 +74,8 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # What gRPC's core says when no connection could be made. Its texts are no contract: a text that
 # is not recognised still gives Unavailable, only without the hint.
-_REFUSED = ("failed to connect", "connection refused", "dns resolution failed", "no such file")
-_TLS = ("handshake", "ssl", "tls", "certificate")
+_NOBODY = ("connection refused", "failed to connect to remote", "dns resolution", "no such file")
+_NO_CONNECTION = ("failed to connect", "handshake", "certificate")
 _TOO_LARGE = "larger than max"
 
 
@@ -145,12 +145,12 @@ def _described_by_grpc(
 ) -> tuple[type[StatekeepError], str]:
     """Choose the error and the words for a failure that no statekeep server described."""
     said = message.lower()
-    if code is grpc.StatusCode.UNAVAILABLE and any(text in said for text in _REFUSED):
-        if any(text in said for text in _TLS):
-            hint = "do both sides use TLS, and does the certificate fit the name?"
-            return Unavailable, f"no secure connection to {target}: {hint} ({message})"
+    if code is grpc.StatusCode.UNAVAILABLE and any(text in said for text in _NOBODY):
         hint = "start one with `statekeep serve`, or set STATEKEEP_TARGET"
         return ServerNotFound, f"no server at {target}: {hint} ({message})"
+    if code is grpc.StatusCode.UNAVAILABLE and any(text in said for text in _NO_CONNECTION):
+        hint = "do both sides use TLS, and does the certificate fit the name?"
+        return Unavailable, f"{target} broke off the connection: {hint} ({message})"
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return StatekeepError, f"{target} does not know this call: is it a statekeep server?"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:

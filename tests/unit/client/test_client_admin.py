@@ -15,9 +15,10 @@ def fill(message: Message, seed: int = 1) -> int:
     """Give every field of a message another value."""
     for field in message.DESCRIPTOR.fields:
         seed += 1
+        repeated = hasattr(getattr(message, field.name), "append")
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             getattr(message, field.name)[f"key{seed}"] = seed
-        elif field.message_type is not None and field.is_repeated:
+        elif field.message_type is not None and repeated:
             seed = fill(getattr(message, field.name).add(), seed)
         elif field.message_type is not None:
             seed = fill(getattr(message, field.name), seed)
@@ -25,7 +26,7 @@ def fill(message: Message, seed: int = 1) -> int:
             setattr(message, field.name, 1 + seed % 2)
         elif field.type == field.TYPE_BOOL:
             setattr(message, field.name, True)
-        elif field.type == field.TYPE_STRING and field.is_repeated:
+        elif field.type == field.TYPE_STRING and repeated:
             getattr(message, field.name).append(f"text{seed}")
         elif field.type == field.TYPE_STRING:
             setattr(message, field.name, f"text{seed}")

@@ -111,7 +111,7 @@ async def test_who_calls_travels_with_every_call(server: ScriptedServer, kind: K
         assert asked.metadata["authorization"] == "Bearer secret"
         assert asked.metadata["statekeep-tenant"] == "tenant-1"
         assert asked.metadata["x-trace"] == expected
-        assert str(asked.metadata["user-agent"]).startswith("statekeep-python/0")
+        assert str(asked.metadata["user-agent"]).startswith("statekeep-python/")
 
 
 async def test_nothing_travels_that_nobody_gave(

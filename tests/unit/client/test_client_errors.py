@@ -143,7 +143,8 @@ async def test_metadata_of_refusals_is_typed(client: AsyncClient, server: Script
 
 def test_words_of_grpc_that_are_not_known_lose_the_hint_only() -> None:
     for said, meaning in (
-        ("failed to connect to all addresses", ServerNotFound),
+        ("last error: Failed to connect to remote host: Connection refused", ServerNotFound),
+        ("Failed to connect to remote host: connect: No route to host (113)", ServerNotFound),
         ("DNS resolution failed for nowhere", ServerNotFound),
         ("failed to connect: Ssl handshake failed: certificate verify failed", Unavailable),
         ("Socket closed", Unavailable),

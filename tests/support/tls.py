@@ -1,0 +1,26 @@
+"""A certificate for loopback that nobody trusts, and its key: for tests of TLS, and worth nothing.
+
+Made for localhost and 127.0.0.1 with a life of a hundred years.
+"""
+
+KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg2iSGSY+iucFS2bFN
+7w+2g7yxLsalmbgfpi9mjwv/3+qhRANCAATo/OLwLhCZWY6ZvajA5e7wtLypL0+E
+WaYMEtNZmJyiC9aofgcWgt4EUmOhD9HnDCHmaPoa90ZfqeqbIrE8bLvM
+-----END PRIVATE KEY-----
+"""
+
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBpTCCAUugAwIBAgIUI6uyTx6E9tXkdahNp8ujUDCZCrgwCgYIKoZIzj0EAwIw
+GTEXMBUGA1UEAwwOc3RhdGVrZWVwIHRlc3QwIBcNMjYxMTIyMDAyMzIwWhgPMjEy
+NjEwMjkwMDIzMjBaMBkxFzAVBgNVBAMMDnN0YXRla2VlcCB0ZXN0MFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAE6Pzi8C4QmVmOmb2owOXu8LS8qS9PhFmmDBLTWZic
+ogvWqH4HFoLeBFJjoQ/R5wwh5mj6GvdGX6nqmyKxPGy7zKNvMG0wHQYDVR0OBBYE
+FAdsIlP3Nut2bFWUgLKaTKbZNH7dMB8GA1UdIwQYMBaAFAdsIlP3Nut2bFWUgLKa
+TKbZNH7dMA8GA1UdEwEB/wQFMAMBAf8wGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/
+AAABMAoGCCqGSM49BAMCA0gAMEUCIQCivxRvUErn+BZGMfFOAb52hvHmM5AKZp4J
+Dfbzs5e7QgIgcNvHI9Mbfh/BwzyM++pFyemIEUsEej9QFPuMgvqqgzE=
+-----END CERTIFICATE-----
+"""
