@@ -111,8 +111,9 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limit_bytes),
         # A second server on the same port must fail, not silently share its calls.
         ("grpc.so_reuseport", 0),
-        # Beyond the server's own limit, so that what exceeds that gets its answer and no queue.
-        ("grpc.max_concurrent_streams", 2 * _max_calls(settings)),
+        # Well beyond the server's own limit, so that what exceeds that gets its answer: a refused
+        # call still counts here for a moment, and gRPC resets what exceeds this without a word.
+        ("grpc.max_concurrent_streams", 2 * _max_calls(settings) + 1_000),
         # A token and trace context fit many times.
         ("grpc.max_metadata_size", 16 * 1024),
         # Notices peers that vanished, and allows clients to do so too.
