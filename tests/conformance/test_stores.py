@@ -1,8 +1,7 @@
 """Every store against every requirement of the suite, bare and inside the wrappers."""
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -17,19 +16,11 @@ from statekeep_server.service.ports import StateStore
 from statekeep_server.storage import rows
 from statekeep_server.storage.memory_store import MemoryStateStore
 from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
-from tests.conformance import store_suite
-from tests.conformance.store_suite import Subject
+from tests.conformance.store_suite import REQUIREMENTS
+from tests.conformance.subject import Subject
 from tests.support.clock import ManualClock
 from tests.support.faults import FaultyStore
 from tests.support.stores import a_store, new_id
-
-Requirement = Callable[[Subject], Awaitable[None]]
-
-REQUIREMENTS: dict[str, Requirement] = {
-    name: requirement
-    for name, requirement in vars(store_suite).items()
-    if inspect.iscoroutinefunction(requirement) and requirement.__module__ == store_suite.__name__
-}
 
 WRAPPERS: dict[str, Callable[[StateStore], StateStore]] = {
     "bare": lambda store: store,
