@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve generate format lint type test test-quick check bench lock clean
+.PHONY: help setup demo serve generate format lint type test test-quick check mutants bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ test-quick: $(VENV)/.installed ## Run the unit and property tests: no server, no
 
 check: setup ## Run the house rules: format, lint, types, imports, contract, generated code, docs
 	@$(BIN)/pytest tests/test_tidy.py tests/api/test_contract.py $(ARGS)
+
+mutants: $(VENV)/.installed ## Put known faults back, one at a time, and see a test catch each (minutes)
+	@$(BIN)/python tools/mutants.py
 
 # A recording of the demo's agent, or FILE=… in the same format.
 FILE ?= build/recording.jsonl.gz
