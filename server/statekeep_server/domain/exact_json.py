@@ -6,6 +6,7 @@ of `domain.canonical` cannot answer for, and it names the fault of everything th
 """
 
 import json
+from collections import Counter
 from typing import NoReturn
 
 import orjson
@@ -146,11 +147,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _duplicate(names: list[str]) -> DuplicateKey:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            break
-        seen.add(name)
+    name = next(name for name, times in Counter(names).items() if times > 1)
     # A key may hold half of a surrogate pair, which no metadata could carry.
     shown = name[:SHOWN_KEY_CHARACTERS].encode(errors="replace").decode()
     return DuplicateKey(FIELD, "an object names a key twice", key=shown)

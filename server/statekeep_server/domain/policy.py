@@ -52,21 +52,6 @@ def persist_always(command: SaveCommand) -> Reason | None:
     return None
 
 
-def needs_lock(command: SaveCommand) -> bool:
-    """Whether a save must be decided under the lock of its head, never by a read alone.
-
-    Besides the saves that are persisted anyway: an expected version must be compared with a head
-    that cannot move, a later attempt records its answer, and a writer's sequence must reach the
-    head before the save is acknowledged, or an abandoned save could still land after it.
-    """
-    return (
-        persist_always(command) is not None
-        or command.expected_version is not None
-        or command.attempt > 1
-        or command.writer_sequence is not None
-    )
-
-
 def is_standing(head: Head | None, now_us: int) -> bool:
     """Whether a head names a snapshot that can be loaded: not deleted, swept or expired."""
     if head is None or head.snapshot_id is None or head.state_sha256 is None:
