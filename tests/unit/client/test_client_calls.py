@@ -16,6 +16,7 @@ from statekeep import (
     DataLoss,
     DecisionReason,
     FallbackCause,
+    Internal,
     InvalidRequest,
     NotFound,
     Save,
@@ -26,6 +27,7 @@ from statekeep import (
 )
 from statekeep._ids import made_at
 from statekeep.v1 import agent_state_pb2, agent_state_service_pb2
+from statekeep.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
 from tests.support.both_clients import Kind, connect
 from tests.support.scripted_server import ScriptedServer, answers, fails, loaded, saved
 
@@ -207,7 +209,7 @@ async def test_what_cannot_be_sent_is_refused_by_its_field(
 
 async def test_an_unknown_checkpoint_type_is_a_mistake(client: AsyncClient) -> None:
     with pytest.raises(ValueError, match="SOMETIMES"):
-        await client.save("run-1", {}, checkpoint_type="SOMETIMES")  # type: ignore[arg-type]
+        await client.save("run-1", {}, checkpoint_type="SOMETIMES")  # type: ignore[arg-type]  # on purpose
 
 
 async def test_a_message_over_the_limit_is_refused_here(
@@ -350,6 +352,15 @@ async def test_an_atomic_batch_fails_as_a_whole(
     assert len(server.asked) == 1
 
 
+async def test_answers_that_are_missing_are_noticed(
+    client: AsyncClient, server: ScriptedServer
+) -> None:
+    empty = agent_state_service_pb2.BatchSaveAgentStatesResponse()
+    server.will("BatchSaveAgentStates", answers(empty))
+    with pytest.raises(Internal, match="1 saves, but 0 answers"):
+        await client.save_many([Save("run-1", 1)])
+
+
 async def test_lists_page_as_they_are_read(client: AsyncClient, server: ScriptedServer) -> None:
     def page(*versions: int, token: str = "") -> object:
         metadata = agent_state_pb2.SnapshotMetadata
@@ -375,8 +386,10 @@ async def test_runs_are_listed_by_thread_and_user(
 ) -> None:
     run = agent_state_pb2.RunMetadata(run_id="run-1", version=3, thread_id="t")
     run.persisted_at.FromDatetime(datetime(2031, 1, 1, tzinfo=UTC))
-    server.will("ListRuns", answers(agent_state_service_pb2.ListRunsResponse(runs=[run])))
+    page = agent_state_service_pb2.ListRunsResponse
+    server.will("ListRuns", answers(page(next_page_token="more")), answers(page(runs=[run])))
     (found,) = [run async for run in client.list_runs(thread_id="t", user_id="u")]
+    assert [asked.request.page_token for asked in server.asked] == ["", "more"]
     assert (found.run_id, found.version, found.thread_id) == ("run-1", 3, "t")
     assert found.persisted_at == datetime(2031, 1, 1, tzinfo=UTC)
     request = server.asked[0].request
@@ -468,6 +481,8 @@ async def test_a_client_opens_once_at_a_time_and_again(server: ScriptedServer) -
     for _ in range(2):
         with sync_client:
             sync_client.load("run-1")
+            with pytest.raises(RuntimeError, match="open already"):
+                sync_client.__enter__()
 
 
 async def test_a_client_is_not_shared_over_a_fork(
@@ -480,3 +495,23 @@ async def test_a_client_is_not_shared_over_a_fork(
             with pytest.raises(RuntimeError, match="before a fork"):
                 await client.load("run-1")
         await client.load("run-1")
+
+
+async def test_a_forked_process_does_not_end_its_parents_calls(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, sync_client = AsyncClient(server.target), Client(server.target)
+    await client.__aenter__()
+    sync_client.__enter__()
+    assert client._connection is not None
+    assert sync_client._connection is not None
+    channel, sync_channel = client._connection.channel, sync_client._connection.channel
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: -1)
+        await client.__aexit__(None, None, None)
+        sync_client.__exit__(None, None, None)
+    request = agent_state_service_pb2.LoadAgentStateRequest(run_id="run-1")
+    await AgentStateServiceStub(channel).LoadAgentState(request)  # the channels still work
+    AgentStateServiceStub(sync_channel).LoadAgentState(request)
+    await channel.close()
+    sync_channel.close()

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
 from types import ModuleType
 from typing import Any
 
@@ -127,7 +128,7 @@ async def test_the_trace_context_travels_where_opentelemetry_is_installed(
     spans = iter(["00-aa-01-01", "00-bb-02-01"])
     package, propagate = ModuleType("opentelemetry"), ModuleType("opentelemetry.propagate")
     package.__spec__ = __spec__
-    propagate.inject = lambda carrier: carrier.update(traceparent=next(spans))  # type: ignore[attr-defined]
+    propagate.inject = lambda carrier: carrier.update(traceparent=next(spans))  # type: ignore[attr-defined]  # a module of our own
     monkeypatch.setitem(sys.modules, "opentelemetry", package)
     monkeypatch.setitem(sys.modules, "opentelemetry.propagate", propagate)
     async with connect(kind, server.target) as client:
@@ -146,6 +147,14 @@ def test_credentials_are_made_of_what_was_given(tmp_path: Any) -> None:
     assert credentials(settled(tls=True)) is not None
     with pytest.raises(FileNotFoundError):
         credentials(settled(tls=tmp_path / "missing.pem"))
+
+
+def test_a_client_that_was_never_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("statekeep._channel.version", missing)
+    assert dict(channel_options())["grpc.primary_user_agent"] == "statekeep-python/unknown"
 
 
 def test_only_unavailable_is_retried_and_at_most_three_times() -> None:

@@ -2,6 +2,7 @@
 
 import enum
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Optional
@@ -117,6 +118,37 @@ def test_pydantic_models_come_back(tool: Tool) -> None:
 def test_pydantic_says_what_does_not_fit() -> None:
     with pytest.raises(pydantic.ValidationError):
         back({"callCount": 1}, Tool)
+
+
+@dataclass
+class Loose:
+    """Annotations that say too little to restore anything by."""
+
+    either: Step | Tool | None = None
+    bare: tuple = ()  # type: ignore[type-arg]  # as people write it
+    items: list = field(default_factory=list)  # type: ignore[type-arg]  # as people write it
+    several: Sequence[Step] = ()
+    odd: frozenset[int] = frozenset()
+    owner: uuid.UUID | None = None
+    more: Mapping[str, Step] = field(default_factory=dict)
+
+
+def test_what_an_annotation_does_not_say_stays_as_decoded() -> None:
+    state = {
+        "either": {"name": "a"},
+        "bare": [1, 2],
+        "items": [3],
+        "several": [{"name": "b"}],
+        "odd": [4],
+        "owner": 5,
+        "more": {"c": {"name": "c"}},
+    }
+    assert vars(back(state, Loose)) == {
+        **state,
+        "bare": (1, 2),
+        "several": [Step("b")],
+        "more": {"c": Step("c")},
+    }
 
 
 def test_any_callable_makes_a_state() -> None:
