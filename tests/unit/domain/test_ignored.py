@@ -14,6 +14,7 @@ from statekeep_server.domain.ignored import (
     prune_object,
 )
 from tests.support import canonical_oracle as oracle
+from tests.support.project import ROOT
 
 STATE: dict[str, Any] = {
     "plan": [{"seen_at": 1, "goal": "a"}, {"seen_at": 2, "goal": "b"}],
@@ -100,6 +101,11 @@ def test_a_request_adds_to_the_list() -> None:
     assert merge_ignored(server, ("a",)) == server
     with pytest.raises(InvalidField):
         merge_ignored(server, ("",))
+
+
+def test_the_default_list_is_documented() -> None:
+    page = (ROOT / "docs" / "canonical-form.md").read_text("utf-8")
+    assert "```\n" + "\n".join(DEFAULT_IGNORED_FIELDS) + "\n```" in page
 
 
 def test_the_default_list_is_conservative() -> None:
