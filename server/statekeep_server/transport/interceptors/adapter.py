@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from statekeep_server.domain.errors import DeadlineExceeded, Refused
@@ -65,8 +66,10 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
         # gRPC gives None for a method that it does not know, and answers UNIMPLEMENTED itself.
-        if handler is None or method.startswith(_HEALTH):
-            return handler
+        if handler is None:
+            return None
+        if method.startswith(_HEALTH):
+            return _open(handler, method)
         try:
             caller = self._admit(handler_call_details)
         except Refused as error:
@@ -154,6 +157,29 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             f"the call took longer than the {self._default_deadline_s:g} s that calls without a "
             "deadline get; a save may have happened: retry with the same request id"
         )
+
+
+def _open(handler: Handler, method: str) -> Handler:
+    """Rebuild a handler of health, whose calls take no step but that of a malformed message.
+
+    gRPC would log one as a bug of the server, and anybody may send it.
+    """
+    decode: Any = handler.request_deserializer
+    streams = handler.response_streaming
+    serve: Any = handler.unary_stream if streams else handler.unary_unary
+
+    async def answer(message: bytes, context: Context) -> Any:
+        try:
+            request = decode(message)
+        except DecodeError as error:
+            await _abort(error, method, context)
+        return await serve(request, context)
+
+    make: Any = (
+        grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+    )
+    rebuilt: Handler = make(answer, response_serializer=handler.response_serializer)
+    return rebuilt
 
 
 def _refusal(error: Refused, method: str) -> Handler:
