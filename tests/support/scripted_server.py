@@ -78,8 +78,12 @@ def fails(
             if retry_after_s is not None:
                 delay = Duration(nanos=int(retry_after_s * 1_000_000_000))
                 status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-            details = status.SerializeToString()
-            context.set_trailing_metadata((("grpc-status-details-bin", details),))
+            trailers: list[tuple[str, str | bytes]] = [
+                ("grpc-status-details-bin", status.SerializeToString())
+            ]
+            if retry_after_s is not None:
+                trailers.insert(0, ("grpc-retry-pushback-ms", str(int(retry_after_s * 1_000))))
+            context.set_trailing_metadata(tuple(trailers))
         context.abort(code, message)
 
     return step

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import pydantic
 import pytest
@@ -131,6 +131,7 @@ class Loose:
     odd: frozenset[int] = frozenset()
     owner: uuid.UUID | None = None
     more: Mapping[str, Step] = field(default_factory=dict)
+    word: Literal["a", "b"] = "a"
 
 
 def test_what_an_annotation_does_not_say_stays_as_decoded() -> None:
@@ -142,6 +143,7 @@ def test_what_an_annotation_does_not_say_stays_as_decoded() -> None:
         "odd": [4],
         "owner": 5,
         "more": {"c": {"name": "c"}},
+        "word": "b",
     }
     assert vars(back(state, Loose)) == {
         **state,

@@ -129,6 +129,18 @@ async def test_retry_after_reaches_the_caller(client: AsyncClient, server: Scrip
     assert caught.value.retry_after_s == 0.25
 
 
+async def test_a_retry_waits_as_long_as_the_server_asks(
+    client: AsyncClient, server: ScriptedServer
+) -> None:
+    code = grpc.StatusCode.UNAVAILABLE
+    # gRPC takes a pushback that it can read; one that says "never" ends the retries.
+    never = fails(code, "STORAGE_UNAVAILABLE", retry_after_s=-0.001)
+    server.will("SaveAgentState", fails(code, "OVERLOADED", retry_after_s=0.02), never)
+    with pytest.raises(Unavailable):
+        await client.save("run-1", {})
+    assert len(server.asked) == 2
+
+
 async def test_a_batch_is_repeated_with_the_same_saves(
     client: AsyncClient, server: ScriptedServer
 ) -> None:
