@@ -46,7 +46,7 @@ def may_skip(save: PreparedSave, head: Head | None, rules: SkipRules | None, ski
         and not save.command.is_recovery_point
         and None not in {head.snapshot_id, head.state_sha256}
         and head.comparison_hash == save.comparison_hash
-        and (head.expires_at_us or float("inf")) >= wanted_until
+        and (head.expires_at_us or float("inf")) >= wanted_until > NOW_US
         and (head.expires_at_us or float("inf")) > NOW_US
         and 0 <= NOW_US - head.persisted_at_us < rules.max_skip_age_us
         and skips < rules.max_skips

@@ -90,7 +90,7 @@ def _reason_to_persist(
         return Reason.FIRST_SAVE
     if head.comparison_hash is None or not is_standing(head, now_us):
         return Reason.HEAD_GONE
-    if head.comparison_hash != save.comparison_hash:
+    if head.comparison_hash != save.comparison_hash or _is_past(save, now_us):
         return Reason.CHANGED
     if _expires_sooner(head.expires_at_us, save.command.expires_at_us):
         return Reason.HEAD_EXPIRES_SOONER
@@ -100,6 +100,15 @@ def _reason_to_persist(
     if skips_in_a_row >= rules.max_skips:
         return Reason.MAX_SKIPS
     return None
+
+
+def _is_past(save: PreparedSave, now_us: int) -> bool:
+    """Whether a save would have expired already: it must reach the lock, where it is refused.
+
+    So no answer ever gives a reason for it.
+    """
+    expires_at_us = save.command.expires_at_us
+    return expires_at_us is not None and expires_at_us <= now_us
 
 
 def _expires_sooner(head_us: int | None, save_us: int | None) -> bool:

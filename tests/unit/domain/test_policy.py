@@ -102,6 +102,13 @@ def test_a_head_must_stand_as_long_as_the_save_would() -> None:
     assert reason({"expires_at_us": None}, expires_at_us=soon) is Reason.UNCHANGED
 
 
+def test_a_save_that_would_have_expired_is_not_skipped() -> None:
+    """The read barrier must not answer what the lock refuses."""
+    assert reason(expires_at_us=NOW_US) is not Reason.UNCHANGED
+    assert reason(expires_at_us=NOW_US - 1) is not Reason.UNCHANGED
+    assert reason(expires_at_us=NOW_US + 1) is Reason.UNCHANGED
+
+
 def test_the_drift_of_ignored_fields_is_bounded_in_time() -> None:
     rules = SkipRules(max_skip_age_us=1_000)
     assert reason(rules=rules, age_us=999) is Reason.UNCHANGED
