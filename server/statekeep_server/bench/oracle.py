@@ -90,13 +90,8 @@ class Oracle:
         self._ids: set[str] = set()
 
     @property
-    def kept_version(self) -> int:
-        """The version of the last state that had to be kept."""
-        return self._kept_version
-
-    @property
     def kept_sha256(self) -> bytes:
-        """The SHA-256 of the bytes that were sent with the last state that had to be kept."""
+        """Of the bytes of the last state that had to be kept; empty before the first."""
         return self._kept_sha256
 
     def judge(self, save: StreamSave, sent: bytes, answer: Answer) -> None:

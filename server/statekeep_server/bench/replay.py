@@ -248,9 +248,8 @@ async def _find_lost(
             try:
                 loaded = await client.load(run.run_id)
             except NotFound:
-                return oracle.kept_version == 0
-        sha256 = hashlib.sha256(loaded.data).digest()
-        return (sha256, loaded.version) == (oracle.kept_sha256, oracle.kept_version)
+                return not oracle.kept_sha256
+        return hashlib.sha256(loaded.data).digest() == oracle.kept_sha256
 
     kept = await asyncio.gather(*map(holds, runs, oracles))
     return tuple(run.run_id for run, held in zip(runs, kept, strict=True) if not held)

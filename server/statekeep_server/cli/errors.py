@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import typer
 
-from statekeep_server.cli.output import error_console
+from statekeep_server.cli.output import error_console, harmless
 from statekeep_server.cli.settings import SettingsError
 
 FAILED = 1
@@ -54,7 +54,7 @@ def failing_politely() -> Iterator[None]:
 
 def say(text: str, *, label: str = "error") -> None:
     """Print one line to stderr, without any password that it may hold."""
-    error_console().print(f"statekeep: {label}: {redact(' '.join(text.split()))}")
+    error_console().print(f"statekeep: {label}: {redact(harmless(' '.join(text.split())))}")
 
 
 def redact(text: str) -> str:

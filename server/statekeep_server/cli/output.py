@@ -4,6 +4,7 @@ Nothing that comes from a server is read as markup, and control characters do no
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,6 +18,10 @@ from rich.text import Text
 
 PLAIN_WIDTH = 240
 """Columns of a table that goes to a file or a pipe: nobody should get half an id."""
+
+
+_HIGH_CONTROL = re.compile(r"[\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Format(StrEnum):
@@ -40,7 +45,10 @@ def error_console() -> Console:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON. Bytes are hexadecimal, times RFC 3339."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    # JSON escapes the control characters below the space by itself.
+    text = _HIGH_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(
@@ -62,7 +70,10 @@ def print_table(
     for header in headers:
         number = header in right
         table.add_column(
-            Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number
+            Text(harmless(header)),
+            justify="right" if number else "left",
+            overflow="fold",
+            no_wrap=number,
         )
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
@@ -76,12 +87,21 @@ def print_facts(facts: Iterable[tuple[str, Any]], *, title: str | None = None) -
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(Text(name), Text(cell(value)))
+        table.add_row(Text(harmless(name)), Text(cell(value)))
     console().print(table)
 
 
+def harmless(text: str) -> str:
+    """A text whose control characters are shown and not obeyed."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def cell(value: Any) -> str:
-    """A value as people read it."""
+    """A value as people read it, without anything that a terminal would obey."""
+    return harmless(_readable(value))
+
+
+def _readable(value: Any) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):

@@ -256,6 +256,6 @@ def _unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     )
     hints = []
     for name in unknown:
-        close = get_close_matches(name, known, n=1)
+        close = get_close_matches(name, known, n=1, cutoff=0.85)  # a letter or two
         hints.append(f"{name} (did you mean {close[0]}?)" if close else name)
     return tuple(hints)
