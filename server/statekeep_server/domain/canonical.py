@@ -30,7 +30,7 @@ from statekeep_server.domain.ignored import (
     prune,
     prune_object,
 )
-from statekeep_server.domain.limits import Limits
+from statekeep_server.domain.limits import CODEC_DEPTH, Limits
 
 __all__ = [
     "CANONICAL_VERSION",
@@ -49,9 +49,6 @@ CANONICAL_VERSION = 1
 
 SORTED = orjson.OPT_SORT_KEYS
 
-CODEC_DEPTH = 254
-"""The nesting that the codec can write. A test watches it."""
-
 NUMBER_SHAPES = bytes.maketrans(b"123456789[,:-\t\n\r", b"000000000" + b" " * 7)
 """Every digit becomes 0; all that can stand right before a number becomes a space."""
 
@@ -59,7 +56,6 @@ LONG_DIGITS = b"0" * 19
 
 COUNTED_BYTES = 8_192
 """Up to here it is quicker to count brackets than to make a bounded writer."""
-
 
 MAX_FIELDS = 256
 """Fields of a state that are told apart. States of agents have tens of them; an object that is

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 MIB = 1024 * 1024
 
+CODEC_DEPTH = 254
+"""The nesting that the JSON codec can write. A test watches it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -27,3 +30,8 @@ class Limits:
     max_context_bytes: int = 16 * 1024
     max_ignored_fields: int = 64
     """Ignored fields that one request may add."""
+
+    def __post_init__(self) -> None:
+        # The canonical form puts every value into at least one list, to find its depth.
+        if not 1 <= self.max_depth < CODEC_DEPTH:
+            raise ValueError(f"max_depth must be from 1 to {CODEC_DEPTH - 1}: {self.max_depth}")

@@ -8,7 +8,6 @@ import pytest
 
 from statekeep_server.domain import canonical
 from statekeep_server.domain.canonical import (
-    CODEC_DEPTH,
     DEFAULT_IGNORED_FIELDS,
     canonicalize,
     canonicalize_exactly,
@@ -23,7 +22,7 @@ from statekeep_server.domain.errors import (
     TooDeep,
     TooManyMembers,
 )
-from statekeep_server.domain.limits import Limits
+from statekeep_server.domain.limits import CODEC_DEPTH, Limits
 
 LIMITS = Limits()
 NOTHING = compile_ignored(())
@@ -244,6 +243,25 @@ def test_the_codec_writes_as_deep_as_we_think() -> None:
     assert orjson.dumps(value)
     with pytest.raises(orjson.JSONEncodeError):
         orjson.dumps([value])
+
+
+@pytest.mark.parametrize("limit", [1, 2, CODEC_DEPTH - 2, CODEC_DEPTH - 1])
+def test_any_depth_that_the_codec_can_write_may_be_the_limit(limit: int) -> None:
+    limits = Limits(max_depth=limit)
+    for padding in ("", " " * 9_000):
+        for inner in ("[]", '{"a":1}'):
+            raw = nested(limit - 1, "[", inner)
+            assert form(raw + padding, limits) == raw.encode()
+            assert fault(f"[{raw}]" + padding, limits).reason == "STATE_TOO_DEEP"
+            raw = nested(limit - 1, '{"a":', inner)
+            assert form(raw + padding, limits) == raw.encode()
+            assert fault(f'{{"a":{raw}}}' + padding, limits).reason == "STATE_TOO_DEEP"
+
+
+@pytest.mark.parametrize("limit", [0, CODEC_DEPTH])
+def test_no_other_depth_may_be_the_limit(limit: int) -> None:
+    with pytest.raises(ValueError, match="max_depth"):
+        Limits(max_depth=limit)
 
 
 def test_integers_have_so_many_digits(low_conversion_limit: None) -> None:
