@@ -1,7 +1,8 @@
 """The two compositions of one service. This file is the whole difference between them.
 
-    standard   StateService(SqlStore)                        every save persisted
-    optimized  StateService(SqlStore, rules, head cache)     unchanged saves skipped
+    standard   StateService(SqlStore)            every save persisted, a transaction each
+    optimized  StateService(SqlStore, rules, head cache, groups)
+                                                 unchanged saves skipped, transactions shared
 
 Each has a connection pool of its own, so that an exhausted pool of one leaves the other; pools
 open their connections when they are first needed.
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from statekeep_server.batching.detached import Detached
+from statekeep_server.batching.group_commit import GroupLimits
 from statekeep_server.batching.turns import Turns
 from statekeep_server.cache.local import LocalHeadCache
 from statekeep_server.config import Settings
@@ -21,6 +23,7 @@ from statekeep_server.domain.policy import SkipRules
 from statekeep_server.flags import Flags
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.facade import StateFacade
+from statekeep_server.service.groups import Groups, open_groups
 from statekeep_server.service.ports import Clock, HeadCache, StateStore
 from statekeep_server.service.state_service import StateService
 from statekeep_server.service.sweeper import sweeping
@@ -53,6 +56,7 @@ def compose(
     standard_store: StateStore,
     optimized_store: StateStore,
     heads: HeadCache,
+    groups: Groups | None,
     settings: Settings,
     flags: Callable[[], Flags],
     detached: Detached,
@@ -79,6 +83,7 @@ def compose(
         limits=settings.limits,
         rules=skip_rules(settings),
         heads=heads,
+        groups=groups,
     )
     return StateFacade(
         standard=standard,
@@ -114,11 +119,13 @@ async def open_facade(
                 request_result_ttl_s=settings.request_result_ttl_s,
             )
         )
+        groups = await stack.enter_async_context(open_groups(stores[1], GroupLimits()))
         detached = await stack.enter_async_context(Detached())
         yield compose(
             standard_store=stores[0],
             optimized_store=stores[1],
             heads=head_cache(settings, clock),
+            groups=groups,
             settings=settings,
             flags=flags,
             detached=detached,

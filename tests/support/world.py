@@ -3,16 +3,18 @@
 import itertools
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from statekeep_server.batching.detached import Detached
+from statekeep_server.batching.group_commit import GroupLimits
 from statekeep_server.config import Settings
 from statekeep_server.domain.model import CheckpointType, RunKey, SaveCommand
 from statekeep_server.flags import Flags
 from statekeep_server.paths import compose, head_cache
 from statekeep_server.service.facade import StateFacade
+from statekeep_server.service.groups import open_groups
 from statekeep_server.storage.memory_store import MemoryStateStore
 from tests.support.clock import ManualClock
 from tests.support.faults import FaultyCache, FaultyStore
@@ -36,8 +38,8 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(**settings: Any) -> AsyncIterator[World]:
-    """Open a service on the optimized path."""
+async def open_world(*, grouped: bool = True, **settings: Any) -> AsyncIterator[World]:
+    """Open a service on the optimized path; `grouped` lets its saves share transactions."""
     clock = ManualClock()
     numbers = itertools.count(1)
 
@@ -46,12 +48,17 @@ async def open_world(**settings: Any) -> AsyncIterator[World]:
 
     configured = Settings(database_url="memory", **settings)
     memory = MemoryStateStore(clock, new_id)
-    async with Detached() as detached:
+    optimized = FaultyStore(memory)
+    async with AsyncExitStack() as stack:
+        groups = None
+        if grouped:
+            groups = await stack.enter_async_context(open_groups(optimized, GroupLimits()))
+        detached = await stack.enter_async_context(Detached())
         world = World(
             clock=clock,
             memory=memory,
             standard=FaultyStore(memory),
-            optimized=FaultyStore(memory),
+            optimized=optimized,
             heads=FaultyCache(head_cache(configured, clock)),
             detached=detached,
         )
@@ -59,6 +66,7 @@ async def open_world(**settings: Any) -> AsyncIterator[World]:
             standard_store=world.standard,
             optimized_store=world.optimized,
             heads=world.heads,
+            groups=groups,
             settings=configured,
             flags=lambda: world.flags,
             detached=detached,

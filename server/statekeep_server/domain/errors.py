@@ -17,7 +17,7 @@ Nothing of a state, a token or a connection string may enter a message or the me
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class StateError(Exception):
@@ -38,6 +38,18 @@ class StateError(Exception):
     def message(self) -> str:
         """The sentence for a person."""
         return str(self.args[0])
+
+    def extended(self, message: str | None = None, **metadata: object) -> Self:
+        """Make the same error with another message or more metadata.
+
+        A copy: one failure of a group is the answer of each of its saves, and each says its own.
+        """
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.args = (message or self.message,)
+        copy.metadata = {**self.metadata, **{name: str(value) for name, value in metadata.items()}}
+        copy.__cause__ = self.__cause__
+        return copy.with_traceback(self.__traceback__)
 
 
 class Refused(StateError):

@@ -38,6 +38,7 @@ from statekeep_server.service.answers import FallbackCause, SaveAck, ServiceStat
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.counters import reason_of
 from statekeep_server.service.deadline import Deadline
+from statekeep_server.service.groups import is_the_databases_fault
 from statekeep_server.service.ports import Clock, RunCursor, RunPage, SnapshotPage
 from statekeep_server.service.state_service import StateService
 
@@ -101,8 +102,8 @@ class StateFacade:
             return await self._detached.run(self._counted(1, self._save(path, save, deadline)))
         except StateError as error:
             # A caller that gave no id learns the one to retry with.
-            error.metadata = {"request_id": command.request_id, **error.metadata}
-            raise
+            named = {"request_id": command.request_id, **error.metadata}
+            raise error.extended(**named) from error.__cause__
 
     async def save_many(
         self,
@@ -260,7 +261,7 @@ class StateFacade:
             self._judge(path, first)
             if path is Path.OPTIMIZED:
                 return await self._save_all_standard(saves, deadline, first, atomic=atomic)
-            if atomic or _is_the_databases_fault(first):
+            if atomic or is_the_databases_fault(first):
                 service.counters.failed(first)
                 raise
             return [await self._save_alone(save, deadline) for save in saves]
@@ -283,7 +284,7 @@ class StateFacade:
         except (Refused, AtomicBatchFailed):
             raise
         except Exception as second:  # noqa: BLE001  # the fallback keeps it
-            if atomic or _is_the_databases_fault(second):
+            if atomic or is_the_databases_fault(second):
                 self._standard.counters.failed(second)
                 raise _with_both_causes(first, second) from first
             return [await self._save_alone(save, deadline, cause) for save in attempts]
@@ -395,11 +396,6 @@ def _next_attempt(save: PreparedSave) -> PreparedSave:
     return replace(save, command=replace(save.command, attempt=save.command.attempt + 1))
 
 
-def _is_the_databases_fault(error: Exception) -> bool:
-    """Whether every item of a batch would fail alike, so that trying each only takes longer."""
-    return isinstance(error, StorageUnavailable) and error.cause != "OTHER"
-
-
 def _describe(error: Exception) -> str:
     """One sentence about an error that holds nothing of a state."""
     if isinstance(error, StateError):
@@ -416,7 +412,5 @@ def _with_both_causes(first: Exception, second: Exception) -> Exception:
         error = second
     else:
         error = Failed(f"an unexpected {type(second).__name__}")
-    error.metadata = {**error.metadata, **causes}
     both = f"optimized path: {_describe(first)}; standard path: {_describe(second)}"
-    error.args = (f"{error.message} ({both})",)
-    return error
+    return error.extended(f"{error.message} ({both})", **causes)

@@ -5,15 +5,17 @@ optimized one is given both, and tries the cheaper routes first; what it answers
 same pure function of the same head, so the two differ in cost and never in truth.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
 from cachetools import LRUCache
 
+from statekeep_server.batching.group_commit import QueueFull
 from statekeep_server.batching.turns import Turns
 from statekeep_server.domain.canonical import IgnoredFields
-from statekeep_server.domain.errors import AtomicBatchFailed, RequestIdReused
+from statekeep_server.domain.errors import AtomicBatchFailed, Overloaded, RequestIdReused
 from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import (
     LoadedState,
@@ -30,6 +32,7 @@ from statekeep_server.domain.prepare import prepare
 from statekeep_server.domain.transition import answer_earlier, answer_skip
 from statekeep_server.service.counters import PathCounters
 from statekeep_server.service.deadline import Deadline
+from statekeep_server.service.groups import Groups, QueuedSave
 from statekeep_server.service.ports import (
     Append,
     CachedHead,
@@ -59,6 +62,7 @@ class StateService:
         turns: Shared by both paths, so that saves of a run keep their order across a fallback.
         rules: When to skip; None persists every save.
         heads: The hint that chooses routes; None where there are no routes to choose.
+        groups: Let saves share transactions; None gives each its own.
     """
 
     def __init__(
@@ -72,10 +76,12 @@ class StateService:
         limits: Limits,
         rules: SkipRules | None = None,
         heads: HeadCache | None = None,
+        groups: Groups | None = None,
     ) -> None:
         self.store = store
         self.path = path
         self.heads = heads
+        self.groups = groups
         self.counters = PathCounters(path)
         self._turns = turns
         self._clock = clock
@@ -83,27 +89,35 @@ class StateService:
         self._limits = limits
         self._rules = rules
         self._skips: LRUCache[RunKey, int] = LRUCache(SKIP_COUNTS)
+        self._pending: dict[RunKey, set[asyncio.Future[SaveResult]]] = {}
 
     def prepare(self, command: SaveCommand) -> PreparedSave:
         """Validate a save and derive what its payload says, once. Raises InvalidField."""
         return prepare(command, ignored=self._ignored, limits=self._limits)
 
     async def save(self, save: PreparedSave, deadline: Deadline) -> SaveResult:
-        """Save one state; answer after its commit, or after the barrier that found it unchanged."""
+        """Save one state; answer after its commit, or after the barrier that found it unchanged.
+
+        A run's turn is held until the save is answered by the barrier or queued for a commit.
+        While saves of the run are queued, later ones join them: the head is about to move.
+        """
         started_s = self._clock.monotonic_s()
-        async with self._turns.of(save.command.key):
+        key = save.command.key
+        async with self._turns.of(key):
             cached = await self._cached(save)
-            answer: SaveResult | Exception | None
-            answer = await self._through_barrier(save, cached, deadline)
-            if answer is None:
-                (answer,) = await self._locked([save], deadline)
-            if isinstance(answer, Exception):
-                raise answer
-            result = answer
-            if cached is not None:
-                unchanged = cached.comparison_hash == save.comparison_hash
-                self.counters.routed(right=unchanged == (result.outcome is Outcome.SKIPPED))
-            await self._acknowledged(save, result)
+            result = await self._through_barrier(save, cached, deadline)
+            if result is None:
+                await self._forget(key)
+                if self.groups is None:
+                    result = await self._alone(save, deadline)
+                else:
+                    queued = self._queue(self.groups, save, deadline)
+        if result is None:
+            result = await queued
+        if cached is not None:
+            unchanged = cached.comparison_hash == save.comparison_hash
+            self.counters.routed(right=unchanged == (result.outcome is Outcome.SKIPPED))
+        await self._acknowledged(save, result)
         self.counters.saved(result, self._clock.monotonic_s() - started_s)
         return result
 
@@ -117,7 +131,9 @@ class StateService:
         AtomicBatchFailed when `atomic` and one is refused.
         """
         started_s = self._clock.monotonic_s()
-        async with self._turns.of_all(save.command.key for save in saves):
+        keys = {save.command.key for save in saves}
+        async with self._turns.of_all(keys):
+            await self._drained(keys)
             results = await self._batch_through_barrier(saves, deadline, atomic=atomic)
             await self._all_acknowledged(saves, results)
             rest = [index for index, result in enumerate(results) if result is None]
@@ -137,9 +153,7 @@ class StateService:
 
     async def save_in_session(self, save: PreparedSave, session: object) -> SaveResult:
         """Stage a save on a caller's session: the locked route only, and nothing remembered."""
-        key = save.command.key
-        if self.heads is not None:
-            await self.heads.invalidate(key)
+        await self._forget(save.command.key)
         return await self.store.append_in_session(session, self._append(save))
 
     async def load(
@@ -156,14 +170,16 @@ class StateService:
     async def delete_run(self, key: RunKey) -> int:
         """Delete a run's snapshots; return how many there were."""
         async with self._turns.of(key):
-            if self.heads is not None:
-                await self.heads.invalidate(key)
+            await self._drained([key])
+            await self._forget(key)
             self._skips.pop(key, None)
             return await self.store.delete_run(key)
 
     async def _cached(self, save: PreparedSave) -> CachedHead | None:
         """Ask the cache about a save that has a choice of routes."""
         if self.heads is None or self._must_lock(save.command):
+            return None
+        if save.command.key in self._pending:
             return None
         return await self.heads.get(save.command.key)
 
@@ -178,7 +194,7 @@ class StateService:
         )
 
     def _route(self, save: PreparedSave, cached: CachedHead | None) -> Route:
-        if self._must_lock(save.command):
+        if self._must_lock(save.command) or save.command.key in self._pending:
             return Route.LOCK
         if cached is not None and cached.comparison_hash != save.comparison_hash:
             return Route.LOCK
@@ -192,7 +208,10 @@ class StateService:
             return None
         deadline.check()
         probe = Probe(save.command.key, save.command.request_id)
-        (standing,) = await self.store.barrier([probe])
+        if self.groups is None:
+            (standing,) = await self.store.barrier([probe])
+        else:
+            standing = await self.groups.probes.submit(probe)
         return self._answer(save, standing)
 
     async def _batch_through_barrier(
@@ -248,15 +267,57 @@ class StateService:
         skips = self._skips.get(save.command.key, 0) + earlier
         return Append(save=save, rules=self._rules, skips_in_a_row=skips)
 
+    def _queue(
+        self, groups: Groups, save: PreparedSave, deadline: Deadline
+    ) -> asyncio.Future[SaveResult]:
+        """Queue a save for the next commit, at once: the order of the queue is that of the run."""
+        key = save.command.key
+        pending = self._pending.get(key, set())
+        append = self._append(save, len(pending))
+        try:
+            queued = groups.saves.submit(QueuedSave(append, deadline))
+        except QueueFull as error:
+            raise Overloaded(
+                f"the commit queue is full ({error.limit})", limit=error.limit
+            ) from None
+        self._pending[key] = pending
+        pending.add(queued)
+        queued.add_done_callback(lambda done: self._ended(key, done))
+        return queued
+
+    def _ended(self, key: RunKey, done: asyncio.Future[SaveResult]) -> None:
+        pending = self._pending[key]
+        pending.discard(done)
+        if not pending:
+            del self._pending[key]
+
+    async def _drained(self, keys: Iterable[RunKey]) -> None:
+        """Wait until no save of the runs is queued; their turns are held, so none comes."""
+        waiting = [future for key in keys for future in self._pending.get(key, ())]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    async def _forget(self, key: RunKey) -> None:
+        """Forget what is remembered of a run, before it is written."""
+        if self.heads is not None:
+            await self.heads.invalidate(key)
+
+    async def _alone(self, save: PreparedSave, deadline: Deadline) -> SaveResult:
+        """Write one save in a transaction of its own."""
+        deadline.check()
+        (answer,) = await self.store.append_many([self._append(save)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     async def _locked(
         self, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool = False
     ) -> Sequence[SaveResult | Exception]:
-        """Decide under the lock and write. What is remembered of the runs is forgotten first."""
+        """Decide a batch under the lock and write it, in a transaction of its own."""
         if not saves:
             return []
-        if self.heads is not None:
-            for save in saves:
-                await self.heads.invalidate(save.command.key)
+        for save in saves:
+            await self._forget(save.command.key)
         deadline.check()
         earlier: Counter[RunKey] = Counter()
         appends = []

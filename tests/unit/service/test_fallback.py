@@ -29,9 +29,9 @@ B = {"step": 2}
 SECRET = "password=hunter2"
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with open_world() as opened:
+@pytest.fixture(params=[False, True], ids=["alone", "grouped"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with open_world(grouped=request.param) as opened:
         yield opened
 
 

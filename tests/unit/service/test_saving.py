@@ -23,6 +23,7 @@ from statekeep_server.domain.model import (
     Path,
     Reason,
     RunKey,
+    SaveCommand,
 )
 from statekeep_server.flags import Flags
 from statekeep_server.service.answers import SaveAck
@@ -33,9 +34,9 @@ A_LATER = {"step": 1, "last_updated": "t2"}
 B = {"step": 2, "last_updated": "t3"}
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with open_world() as opened:
+@pytest.fixture(params=[False, True], ids=["alone", "grouped"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with open_world(grouped=request.param) as opened:
         yield opened
 
 
@@ -291,12 +292,13 @@ async def test_an_atomic_batch_is_all_or_nothing(world: World, optimized: bool) 
 
 async def test_an_atomic_batch_fails_for_an_unreadable_or_reused_item(world: World) -> None:
     await world.facade.save(command(A, request_id="r"))
-    broken: list[StateError] = [InvalidField("expires_at", "is out of range")]
-    for items in (
+    broken = InvalidField("expires_at", "is out of range")
+    batches: list[list[SaveCommand | StateError]] = [
         [command(B), command(b"{")],
-        [command(A), *broken],
+        [command(A), broken],
         [command(A), command(B, request_id="r")],
-    ):
+    ]
+    for items in batches:
         with pytest.raises(AtomicBatchFailed) as caught:
             await world.facade.save_many(items, atomic=True)
         assert caught.value.index == 1
