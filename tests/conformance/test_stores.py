@@ -6,21 +6,20 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from statekeep_server.domain.audit import AuditRecord
 from statekeep_server.domain.model import RunKey
 from statekeep_server.service.ports import StateStore
-from statekeep_server.storage import rows
 from statekeep_server.storage.memory_store import MemoryStateStore
-from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
+from statekeep_server.storage.tables import snapshots
 from tests.conformance.store_suite import REQUIREMENTS
 from tests.conformance.subject import Subject
 from tests.support.clock import ManualClock
 from tests.support.faults import FaultyStore
-from tests.support.stores import a_store, new_id
+from tests.support.stores import a_store, make_older, new_id, read_audit
 
 WRAPPERS: dict[str, Callable[[StateStore], StateStore]] = {
     "bare": lambda store: store,
@@ -80,33 +79,6 @@ async def database(url: str) -> AsyncIterator[Subject]:
                 )
 
         yield Subject(await open_store(), open_store, pass_time, audit, tamper)
-
-
-async def read_audit(engine: AsyncEngine, key: RunKey) -> Sequence[AuditRecord]:
-    """Read the audit log of a run from its table."""
-    statement = (
-        select(*rows.AUDIT_COLUMNS)
-        .where(audit_records.c.tenant == key.tenant, audit_records.c.run_id == key.run_id)
-        .order_by(audit_records.c.version)
-    )
-    async with engine.connect() as connection:
-        found = (await connection.execute(statement)).mappings().all()
-    return [rows.read_audit(key, row) for row in found]
-
-
-async def make_older(engine: AsyncEngine, duration_us: int) -> None:
-    """Let time pass: to every row, the clock has moved on by so much."""
-    times = [
-        heads.c.persisted_at_us,
-        heads.c.expires_at_us,
-        snapshots.c.persisted_at_us,
-        snapshots.c.expires_at_us,
-        request_results.c.recorded_at_us,
-    ]
-    async with engine.begin() as connection:
-        for column in times:
-            table = column.table
-            await connection.execute(update(table).values({column.name: column - duration_us}))
 
 
 STORES = ("memory", "sqlite", "postgresql")

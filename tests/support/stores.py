@@ -2,18 +2,24 @@
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from statekeep_server.config import PoolSettings, Settings
+from statekeep_server.domain.audit import AuditRecord
 from statekeep_server.domain.canonical import DEFAULT_IGNORED_FIELDS, compile_ignored
 from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import PreparedSave, RunKey, SaveCommand
 from statekeep_server.domain.policy import SkipRules
 from statekeep_server.domain.prepare import prepare
 from statekeep_server.service.ports import Append
+from statekeep_server.storage import rows
 from statekeep_server.storage.sql_store import SqlStateStore, open_sql_store
+from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
 
 POOL = PoolSettings(pool_size=5, max_overflow=5, pool_timeout_s=5.0)
 RULES = SkipRules()
@@ -61,3 +67,30 @@ async def a_store(
     configured = Settings(database_url=url, **settings)
     async with open_sql_store(url, settings=configured, pool=pool, new_id=new_id) as store:
         yield store
+
+
+async def read_audit(engine: AsyncEngine, key: RunKey) -> Sequence[AuditRecord]:
+    """Read the audit log of a run from its table."""
+    statement = (
+        select(*rows.AUDIT_COLUMNS)
+        .where(audit_records.c.tenant == key.tenant, audit_records.c.run_id == key.run_id)
+        .order_by(audit_records.c.version)
+    )
+    async with engine.connect() as connection:
+        found = (await connection.execute(statement)).mappings().all()
+    return [rows.read_audit(key, row) for row in found]
+
+
+async def make_older(engine: AsyncEngine, duration_us: int) -> None:
+    """Let time pass: to every row, the clock has moved on by so much."""
+    times = [
+        heads.c.persisted_at_us,
+        heads.c.expires_at_us,
+        snapshots.c.persisted_at_us,
+        snapshots.c.expires_at_us,
+        request_results.c.recorded_at_us,
+    ]
+    async with engine.begin() as connection:
+        for column in times:
+            table = column.table
+            await connection.execute(update(table).values({column.name: column - duration_us}))

@@ -176,6 +176,10 @@ class Postgresql:
         await connection.execute(_SET_LOCK_TIMEOUT, {"lock_timeout": before})
 
 
+# Changes no row, but must be allowed to: it takes the lock of the writer.
+_WRITE_NOTHING = "UPDATE heads SET version = version WHERE FALSE"
+
+
 class Sqlite:
     """SQLite 3.38 or later through aiosqlite.
 
@@ -225,8 +229,8 @@ class Sqlite:
     connection_limit: Select[tuple[int]] | None = None
 
     async def is_read_only(self, connection: AsyncConnection) -> bool:
-        """Answer no: BEGIN IMMEDIATE has just been allowed to write."""
-        del connection
+        """Answer no, or fail: on a file that is only read, BEGIN IMMEDIATE alone does not."""
+        await connection.exec_driver_sql(_WRITE_NOTHING)
         return False
 
     async def lock_migrations(self, connection: AsyncConnection) -> None:
@@ -246,7 +250,7 @@ class Sqlite:
         that of the caller's connection.
         """
         del limit_ms
-        await connection.exec_driver_sql("UPDATE heads SET version = version WHERE FALSE")
+        await connection.exec_driver_sql(_WRITE_NOTHING)
         return ""
 
     async def restore_lock_wait(self, connection: AsyncConnection, before: str) -> None:

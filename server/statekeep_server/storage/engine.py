@@ -10,6 +10,7 @@ SQLite: one writing connection, so that savers queue here and not at the file's 
 reading ones. WAL with `synchronous=FULL`: NORMAL may lose acknowledged commits at a power cut.
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,11 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statekeep_server.config import PoolSettings
+from statekeep_server.domain.errors import StorageUnavailable
 from statekeep_server.storage.dialect import Dialect, Postgresql, Sqlite
+from statekeep_server.storage.translate import UNREACHABLE
 from statekeep_server.storage.urls import DatabaseUrl
 
 SQLITE_READERS = 4
@@ -29,6 +32,8 @@ SQLITE_READERS = 4
 
 SQLITE_PAGE_BYTES = 8_192
 """Twice the default: pages of 8 kB took 1.4 times as many saves of 10 kB."""
+
+_driver_log = logging.getLogger("aiosqlite")
 
 AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
 
@@ -106,6 +111,7 @@ def _postgresql(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Eng
         pool_recycle=pool.pool_recycle_s,
         hide_parameters=True,
     )
+    event.listen(engine.sync_engine, "handle_error", _drop_silent_connection)
     reader = engine if url.behind_pooler else engine.execution_options(**AUTOCOMMIT)
     engines = Engines(url=url, dialect=Postgresql(), writer=engine, reader=reader)
     engines.statements.attach(engine.sync_engine, driver_begins=True)
@@ -134,8 +140,23 @@ def postgresql_arguments(url: DatabaseUrl, timeouts: Timeouts) -> dict[str, Any]
         "idle_in_transaction_session_timeout": _milliseconds(timeouts.statement_s * 3),
         # Our statements are all short: compiling one costs more than running it.
         "jit": "off",
+        # They all find their rows by an index. A plan is kept for as long as its connection, and
+        # one made while the tables were small must not read whole ones once they are large.
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
     }
     return arguments
+
+
+def _drop_silent_connection(context: ExceptionContext) -> None:
+    """Drop a connection that gave no answer in time, without a word to its server.
+
+    SQLAlchemy would say good-bye first, and wait for the answer of a server that may be frozen.
+    """
+    if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
+        driver: Any = context.connection.connection.driver_connection
+        driver.terminate()
 
 
 def _unnamed() -> str:
@@ -150,6 +171,9 @@ def _milliseconds(seconds: float) -> str:
 
 def _sqlite(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Engines:
     _create_file(url.url)
+    if _driver_log.level == logging.NOTSET:
+        # At DEBUG it would show the states.
+        _driver_log.setLevel(logging.WARNING)
     writer = create_async_engine(
         url.url,
         connect_args={"timeout": timeouts.lock_s},
@@ -167,8 +191,7 @@ def _sqlite(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Engines
         max_overflow=0,
         pool_timeout=pool.pool_timeout_s,
         hide_parameters=True,
-        **AUTOCOMMIT,
-    )
+    ).execution_options(**AUTOCOMMIT)
     event.listen(reader.sync_engine, "connect", _prepare_sqlite)
     engines = Engines(url=url, dialect=Sqlite(), writer=writer, reader=reader)
     engines.statements.attach(writer.sync_engine, driver_begins=False)
@@ -181,8 +204,12 @@ def _create_file(url: URL) -> None:
     path = Path(url.database or "")
     if url.query.get("uri"):
         return  # a file: URI says by itself whether the file may be created
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        message = f"the database file {path} cannot be opened: {error.strerror}"
+        raise StorageUnavailable(UNREACHABLE, message) from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

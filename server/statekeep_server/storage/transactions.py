@@ -73,9 +73,7 @@ class Transactions:
         self, statement: Executable, parameters: Mapping[str, object] | None
     ) -> Sequence[RowMapping]:
         async with self._engines.reader.connect() as connection:
-            result = await abandoning(
-                connection, connection.execute(statement, dict(parameters or {}))
-            )
+            result = await connection.execute(statement, dict(parameters or {}))
             return result.mappings().all()
 
     async def write(self, work: Callable[[AsyncConnection, int], Awaitable[Done[T]]]) -> T:
@@ -106,7 +104,7 @@ class Transactions:
     ) -> T:
         async with self._engines.writer.connect() as connection:
             await connection.begin()
-            done = await abandoning(connection, work(connection, attempt))
+            done = await work(connection, attempt)
             if done.rows:
                 await _commit(connection)
                 self.rows_written += done.rows
@@ -131,23 +129,4 @@ async def _commit(connection: AsyncConnection) -> None:
         failure = with_cause(CommitUnknown(), error)
     else:
         return
-    await abandon(connection)
     raise failure
-
-
-async def abandoning(connection: AsyncConnection, work: Awaitable[T]) -> T:
-    """Await work on a connection, which is not used again should a statement get no answer."""
-    try:
-        return await work
-    except TimeoutError:
-        await abandon(connection)
-        raise
-
-
-async def abandon(connection: AsyncConnection) -> None:
-    """Drop a connection without a word to a server that may never answer."""
-    raw = await connection.get_raw_connection()
-    terminate = getattr(raw.driver_connection, "terminate", None)
-    if terminate is not None:
-        terminate()
-    await connection.invalidate()

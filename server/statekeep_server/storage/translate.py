@@ -23,8 +23,13 @@ POOL_TIMEOUT = "POOL_TIMEOUT"
 TIMEOUT = "TIMEOUT"
 OTHER = "OTHER"
 
-DRIVER_ERRORS: tuple[type[Exception], ...] = (exc.SQLAlchemyError, OSError, TimeoutError)
-"""What comes out of SQLAlchemy and the drivers; a refused connection comes out bare."""
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    exc.SQLAlchemyError,
+    OSError,  # a refused connection, or no answer in time, comes out bare
+    UnicodeError,
+    OverflowError,  # as do values that the driver of SQLite cannot store
+)
+"""What comes out of SQLAlchemy and the drivers."""
 
 _BY_SQLSTATE = {
     "25006": READ_ONLY,  # read_only_sql_transaction
@@ -87,8 +92,9 @@ class Diagnosis:
 
 def diagnose(error: Exception) -> Diagnosis:
     """Say what an error of a driver means."""
-    original: object = error.orig if isinstance(error, exc.DBAPIError) else error
-    driver_error = getattr(original, "driver_exception", None) or original
+    adapted: object = error.orig if isinstance(error, exc.DBAPIError) else error
+    # SQLAlchemy's stand-in for an error of asyncpg holds it as its own `orig`.
+    driver_error = getattr(adapted, "orig", None) or adapted
     sqlstate = getattr(driver_error, "sqlstate", None) or ""
     sqlite_code = getattr(driver_error, "sqlite_errorcode", None)
     cause = _cause(error, driver_error, sqlstate, sqlite_code)

@@ -1,0 +1,72 @@
+"""What this server knows of heads and of the database's clock, to save in one statement.
+
+Knowing is never trusted: the statement names the version and the audit hash that it expects, and
+a run whose head has moved is not touched by it.
+"""
+
+from collections.abc import Callable
+
+from cachetools import LRUCache
+
+from statekeep_server.domain.model import Head, RunKey
+
+HEAD_OVERHEAD_BYTES = 1_400
+"""Measured with tracemalloc: the values of a head, its hashes and its place in the cache."""
+
+
+class Absent:
+    """Stands for the head of a run that was never written."""
+
+
+ABSENT = Absent()
+
+Known = Head | Absent
+
+
+def _size_bytes(known: Known) -> int:
+    digests = 0 if isinstance(known, Absent) else len(known.field_digests)
+    return HEAD_OVERHEAD_BYTES + digests
+
+
+class KnownHeads:
+    """The heads last seen, least recently used first out, bounded in bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._heads: LRUCache[RunKey, Known] = LRUCache(max_bytes, getsizeof=_size_bytes)
+
+    def get(self, key: RunKey) -> Known | None:
+        """What is known of a head; None for nothing."""
+        return self._heads.get(key)
+
+    def saw(self, key: RunKey, head: Head | None) -> None:
+        """Remember a head that is committed; None for a run that was never written."""
+        known = self._heads.get(key)
+        if head is None:
+            if known is None:
+                self._heads[key] = ABSENT
+        elif not isinstance(known, Head) or known.version <= head.version:
+            self._heads[key] = head
+
+    def forget(self, key: RunKey) -> None:
+        """Forget a head that turned out to have moved."""
+        self._heads.pop(key, None)
+
+
+class DatabaseClock:
+    """The database's clock, as its last answer told it and ours went on from there."""
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._answer_us: int | None = None
+        self._answered_s = 0.0
+
+    def told(self, now_us: int) -> None:
+        """Take note of an answer."""
+        self._answer_us = now_us
+        self._answered_s = self._monotonic_s()
+
+    def now_us(self) -> int | None:
+        """What the database's clock shows, to within the time of a round trip; None before any."""
+        if self._answer_us is None:
+            return None
+        return self._answer_us + round((self._monotonic_s() - self._answered_s) * 1_000_000)
