@@ -1,6 +1,5 @@
-"""Every test over the wire runs on both paths, over a real database."""
+"""Every test over the wire runs on both paths, over real databases."""
 
-import pathlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,13 +16,11 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def database_url(tmp_path: pathlib.Path) -> str:
-    """A database of the test's own."""
-    return f"sqlite+aiosqlite:///{tmp_path / 'states.db'}"
-
-
-@pytest.fixture
 async def wire(path: Path, database_url: str) -> AsyncIterator[Wire]:
-    """A server as `statekeep serve` starts it, with the defaults."""
+    """A server as `statekeep serve` starts it, with the defaults.
+
+    On both databases; a module whose requests hardly reach one takes SQLite alone, by a fixture
+    `database_url` of its own.
+    """
     async with open_wire(path, database_url) as opened:
         yield opened

@@ -17,6 +17,12 @@ from tests.support.wire import SAVE, Refusal, Wire, new_run, refusal, save_reque
 MAX_STATE = Limits().max_state_bytes
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One database is enough here: what is refused does not reach it."""
+    return sqlite_url
+
+
 @dataclass(frozen=True)
 class Bad:
     """A save that must be refused, and how."""

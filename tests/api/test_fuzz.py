@@ -39,6 +39,12 @@ SEEDS: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One database is enough here: little of the noise reaches it."""
+    return sqlite_url
+
+
 def noise(rng: random.Random, seed: bytes) -> bytes:
     """Make nothing but noise, or a message with some."""
     if rng.random() < 0.3:

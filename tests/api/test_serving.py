@@ -41,6 +41,12 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One database is enough here: nothing here is about it."""
+    return sqlite_url
+
+
 def settings(**options: Any) -> Settings:
     return Settings(database_url="memory", **{"port": 0, **options})
 

@@ -236,11 +236,11 @@ async def test_an_atomic_batch_is_kept_whole_or_not_at_all(wire: Wire) -> None:
     assert [result.saved.version for result in answer.results] == [1, 1]
 
 
-async def test_the_server_says_what_it_is(wire: Wire, path: Path) -> None:
+async def test_the_server_says_what_it_is(wire: Wire, path: Path, database_url: str) -> None:
     info = await wire.admin.GetServerInfo(admin_pb.GetServerInfoRequest())
     assert info.version
     assert info.path == serving(path)
-    assert info.database == "sqlite"
+    assert info.database == database_url.partition("+")[0]
     assert info.limits.max_state_bytes == 3_670_016
     assert info.limits.max_batch_items == 256
     assert info.skip_rules.canonical_version == 1

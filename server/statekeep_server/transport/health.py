@@ -114,10 +114,12 @@ async def polled(
 ) -> AsyncIterator[None]:
     """Keep the state of services equal to what `check` says.
 
-    `check` raises when they are not ready; one that takes longer than an interval counts as that,
-    so a state is never older than two. It is asked once before this enters.
+    `check` raises when they are not ready, and has an interval to answer. Two failures in a row
+    make them not ready, so that one slow answer under load does not take a server out of service;
+    one success makes them ready. A state is thus never older than four intervals. It is asked
+    once before this enters.
     """
-    await _ask(health, check, services, interval_s)
+    _tell(health, services, await _ask(check, interval_s))
     task = asyncio.create_task(_poll(health, check, services, interval_s))
     try:
         yield
@@ -131,26 +133,36 @@ async def polled(
 async def _poll(
     health: HealthServicer, check: Check, services: tuple[str, ...], interval_s: float
 ) -> None:
+    failures = 0
     try:
         while True:
             await asyncio.sleep(interval_s)
-            await _ask(health, check, services, interval_s)
+            problem = await _ask(check, interval_s)
+            failures = failures + 1 if problem else 0
+            if failures != 1:
+                _tell(health, services, problem)
     finally:
         # Whatever ends the poll, a bug in `check` too: nobody knows any more, so not ready.
-        if health.set(False, *services):
-            _LOG.info("not ready: the poll ended")
+        _tell(health, services, "the poll ended")
 
 
-async def _ask(
-    health: HealthServicer, check: Check, services: tuple[str, ...], timeout_s: float
-) -> None:
+async def _ask(check: Check, timeout_s: float) -> str | None:
+    """Return what is wrong, or None."""
     try:
         async with asyncio.timeout(timeout_s):
             await check()
-    except (StateError, TimeoutError) as error:
-        if health.set(False, *services):
-            reason = error.reason if isinstance(error, StateError) else "TIMEOUT"
-            _LOG.warning("not ready: %s", reason)
+    except StateError as error:
+        return error.reason
+    except TimeoutError:
+        return "TIMEOUT"
+    return None
+
+
+def _tell(health: HealthServicer, services: tuple[str, ...], problem: str | None) -> None:
+    """Set the states, and log a change."""
+    if not health.set(problem is None, *services):
+        return
+    if problem is None:
+        _LOG.info("ready")
     else:
-        if health.set(True, *services):
-            _LOG.info("ready")
+        _LOG.warning("not ready: %s", problem)

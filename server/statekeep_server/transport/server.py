@@ -45,14 +45,14 @@ class RunningServer:
 
 @asynccontextmanager
 async def serve(
-    facade: StateFacade, settings: Settings, *, health_interval_s: float = 1.0
+    facade: StateFacade, settings: Settings, *, health_interval_s: float = 0.5
 ) -> AsyncIterator[RunningServer]:
     """Serve until the context ends, then let the calls under way finish.
 
     Args:
         facade: Answers the calls. It must outlive the server.
         settings: Where and how to serve.
-        health_interval_s: How often the database is asked; health is at most two of them old.
+        health_interval_s: How often the database is asked; health is at most four of them old.
 
     Raises:
         CannotServe: The settings would open the server by accident, or its address is taken.

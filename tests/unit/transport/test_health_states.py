@@ -23,9 +23,9 @@ class Database:
         if self.error is not None:
             raise self.error
 
-    async def asked_twice_more(self) -> None:
-        """Wait until a whole question was put after this call."""
-        target = self.asked + 2
+    async def asked_again(self, times: int) -> None:
+        """Wait until so many whole questions were put after this call."""
+        target = self.asked + times + 1
         while self.asked < target:
             await asyncio.sleep(0.001)
 
@@ -35,15 +35,36 @@ async def test_states_follow_the_check() -> None:
     async with polled(health, database.check, "", "a", interval_s=0.001):
         assert health._states == {"": SERVING, "a": SERVING, "b": NOT_SERVING}
         database.error = StorageUnavailable("UNREACHABLE")
-        await database.asked_twice_more()
+        await database.asked_again(2)
         assert health._states["a"] == NOT_SERVING
         database.error = None
-        await database.asked_twice_more()
+        await database.asked_again(1)
         assert health._states["a"] == SERVING
         database.hangs = True
-        await database.asked_twice_more()
+        await database.asked_again(2)
         assert health._states["a"] == NOT_SERVING
     assert health._states["a"] == NOT_SERVING
+
+
+async def test_one_failure_alone_is_passed_over() -> None:
+    health = HealthServicer(("a",))
+    seen: set[int] = set()
+    asked = 0
+    ended = asyncio.Event()
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        seen.add(health._states["a"])
+        if asked == 20:
+            ended.set()
+        if asked % 2 == 0:
+            raise StorageUnavailable("LOCKED")
+
+    async with polled(health, check, "a", interval_s=0.001):
+        seen.clear()
+        await ended.wait()
+    assert seen == {SERVING}
 
 
 async def test_a_bug_in_the_check_makes_nothing_ready_and_is_raised() -> None:
