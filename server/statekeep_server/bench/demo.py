@@ -123,14 +123,17 @@ async def run_demo(folder: Path, *, seed: int, steps: int, watcher: Watcher) -> 
         StatekeepError: The proof could not ask the server.
     """
     plan = _plan(folder, seed=seed, steps=steps)
-    watcher.stage("The agent works; server and agent will be killed halfway")
+    watcher.stage("The agent works; server and agent will be killed halfway.")
     await _first_life(plan, watcher)
     killed = read_journal(plan.journal)
-    watcher.stage("Both were killed; a new server starts, and a new agent resumes")
+    watcher.stage(
+        f"SIGKILL to both, after {len(killed.acknowledged)} acknowledged saves. A new server "
+        "starts, and a new agent resumes."
+    )
     async with _server(plan) as target:
         async with _agent(plan, target) as process:
             await _watch(process, plan, watcher, until=None)
-        watcher.stage("Comparing what was acknowledged with what can be loaded")
+        watcher.stage("The agent finished. Is everything there that was acknowledged?")
         async with AsyncClient(target, token="") as client:
             return await _report(client, plan, killed, read_journal(plan.journal))
 
@@ -278,8 +281,8 @@ async def _prove(
         Proof(
             "nothing acknowledged was lost",
             not lost,
-            f"{len(journal.acknowledged)} acknowledgements, each loaded again and compared by "
-            f"SHA-256: {len(lost)} missing",
+            f"{len(journal.acknowledged)} acknowledgements, each loaded and compared by SHA-256: "
+            f"{len(lost)} missing",
         ),
         Proof(
             "the agent resumed from the last acknowledged state or a newer one",
@@ -291,7 +294,7 @@ async def _prove(
             "nothing was stored that nobody asked for",
             unexpected <= len(journal.unanswered),
             f"{len(stored)} snapshots, {len(acknowledged)} of them acknowledged; "
-            f"{len(journal.unanswered)} saves were under way at the kill",
+            f"unanswered at the kill: {len(journal.unanswered)}",
         ),
         Proof(
             "the final answer is that of an agent that was never interrupted",

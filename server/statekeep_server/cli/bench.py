@@ -37,6 +37,36 @@ app = typer.Typer(
 )
 
 
+Recording = Annotated[
+    Path, typer.Argument(metavar="FILE", help="FILE.jsonl.gz, as recorded.", show_default=False)
+]
+OnTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="HOST:PORT",
+        help="Replay on this running server, on the one path that it serves. Without it two "
+        "private servers are started, one for each path.",
+    ),
+]
+OnDatabase = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="The private servers' database instead of a new SQLite file. Bring its schema up to "
+        "date first (`statekeep migrate`).",
+    ),
+]
+FirstRuns = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Only the first N runs.", min=1)
+]
+AtOnce = Annotated[
+    int,
+    typer.Option("--concurrency", metavar="N", help="Runs under way at once.", min=1, max=256),
+]
+
+
 @app.command("record")
 def record_command(
     file: Annotated[
@@ -78,39 +108,15 @@ def record_command(
 
 @app.command("replay")
 def replay_command(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="FILE.jsonl.gz, as recorded.", show_default=False),
-    ],
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            metavar="HOST:PORT",
-            help="Replay on this running server, on the one path that it serves. "
-            "Without it two private servers are started, one for each path.",
-        ),
-    ] = None,
+    file: Recording,
+    target: OnTarget = None,
     token: options.Token = None,
     tls_ca: options.TlsCa = None,
     tls: options.Tls = False,
     insecure: options.Insecure = False,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            "--database-url",
-            metavar="URL",
-            help="The private servers' database instead of a new SQLite file. Bring its schema "
-            "up to date first (`statekeep migrate`).",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Only the first N runs.", min=1)
-    ] = None,
-    concurrency: Annotated[
-        int,
-        typer.Option("--concurrency", metavar="N", help="Runs under way at once.", min=1, max=256),
-    ] = 8,
+    database_url: OnDatabase = None,
+    limit: FirstRuns = None,
+    concurrency: AtOnce = 8,
     output: options.Output = Format.TABLE,
 ) -> None:
     """Replay recorded work as two checkpoint streams, and compare both paths.

@@ -57,7 +57,7 @@ def demo(
                 else nullcontext(str(folder))
             )
             with place as name, progress_bar() as bar:
-                watcher = Watcher(stage=bar.stage, acknowledged=bar.reached)
+                watcher = Watcher(stage=bar.tell, acknowledged=bar.reached)
                 report = run_to_end(run_demo(Path(name), seed=seed, steps=steps, watcher=watcher))
         except ServerDidNotStart as error:
             raise CommandFailed(

@@ -16,13 +16,16 @@ class Bar:
         self._watched = watched
         self._task = progress.add_task("", total=None)
 
-    def stage(self, text: str, total: int | None = None) -> None:
-        """Begin another stage; with a total the bar starts again."""
+    def tell(self, text: str) -> None:
+        """Print a line that stays."""
+        self._progress.console.print(text)
+
+    def stage(self, text: str, total: int) -> None:
+        """Begin a stage of so many steps."""
         if not self._watched:
-            self._progress.console.print(text)
+            self.tell(text)
         self._progress.update(self._task, description=text)
-        if total is not None:
-            self._progress.reset(self._task, total=total)
+        self._progress.reset(self._task, total=total)
 
     def advance(self) -> None:
         """One more is done."""
