@@ -161,7 +161,7 @@ def members(value: Any) -> int:
     return sum(map(members, value)) if isinstance(value, list) else 0
 
 
-STEPS = st.sampled_from(["a", "b", "*", "0", "1", "", "a/b", "~", "00"])
+STEPS = st.sampled_from(["a", "b", "*", "0", "1", "", "a/b", "~", "~1", "00"])
 NAMES = st.lists(
     STEPS.filter(bool)
     | st.lists(STEPS, min_size=1, max_size=4).map(

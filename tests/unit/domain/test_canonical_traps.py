@@ -297,6 +297,7 @@ def test_members_are_counted_and_colons_are_not() -> None:
         '{"id":"1234567890123456789012"}',  # digits in a string
         "[0.0001234567890123456789]",  # digits of a fraction
         '{"at":"12:30:00","url":"http://x"}',
+        '{"a:b":{"c:d":1}}',
         "[123456789012345678]",
         '{"html":"\\u003cb\\u003e"}',
     ],

@@ -48,6 +48,7 @@ def test_an_index_and_a_star_work_together() -> None:
 
 def test_escapes_stand_for_slash_and_tilde() -> None:
     assert pruned("/meta/a~1b", "/meta/~0")["meta"] == {"at": 3, "*": 4}
+    assert compile_ignored(["/~01", "/~00", "/~10"]).top == {"~1", "~0", "/0"}
 
 
 def test_what_is_not_reached_stays() -> None:
