@@ -104,6 +104,7 @@ BANS = [
         instead="use Detached, or a TaskGroup: a task without an owner is lost or leaks",
         allowed={
             "server/statekeep_server/batching/detached.py": "it owns tasks, and waits for them",
+            "server/statekeep_server/batching/group_commit.py": "leaving it waits for its worker",
             "server/statekeep_server/service/sweeper.py": "its context ends it, and waits for it",
             "server/statekeep_server/transport/health.py": "its poll ends with its context; a "
             "TaskGroup would wrap every error of the server in a group",
@@ -140,6 +141,7 @@ def test_a_banned_call_is_not_made(ban: Ban) -> None:
 
 
 BROAD_HANDLERS: dict[str, str] = {
+    "server/statekeep_server/batching/group_commit.py": "an error is the answer of its waiters",
     "server/statekeep_server/service/facade.py": "whatever the first error is, standard serves",
     "server/statekeep_server/transport/interceptors/adapter.py": "every error becomes a status",
 }

@@ -13,7 +13,7 @@ GENERATED = CLIENT / "v1"
 BIN = Path(sys.executable).parent
 TOOLS = ROOT / ".venv-tools" / "bin"
 
-_FOLDERS = (".ci", "client", "docs", "protos", "server", "tests", "tools")
+_FOLDERS = (".ci", "benchmarks", "client", "docs", "protos", "server", "tests", "tools")
 _NEVER = {"__pycache__", "node_modules"}
 
 
@@ -23,8 +23,8 @@ def project_files(*suffixes: str) -> list[Path]:
     Walks the known folders instead of asking git, so that an unpacked archive can be tested too.
     """
     found = [path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".cov")]
-    for folder in _FOLDERS:
-        found += _walk(ROOT / folder)
+    for folder in filter(Path.exists, (ROOT / name for name in _FOLDERS)):
+        found += _walk(folder)
     return sorted(path for path in found if not suffixes or path.suffix in suffixes)
 
 
