@@ -1,7 +1,6 @@
 """The metadata of a call: who calls, and which trace the call belongs to."""
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 
 from statekeep._config import ClientConfig
@@ -15,9 +14,10 @@ def find_inject() -> Inject | None:
     With it, a `traceparent` goes out with every call that is made inside a span; without it, or
     outside of any span, nothing does.
     """
-    if importlib.util.find_spec("opentelemetry") is None:
-        return None
-    inject: Inject = importlib.import_module("opentelemetry.propagate").inject
+    try:
+        inject: Inject = importlib.import_module("opentelemetry.propagate").inject
+    except ModuleNotFoundError:
+        return None  # other packages of that name may be there without it
     return inject
 
 

@@ -127,7 +127,6 @@ async def test_the_trace_context_travels_where_opentelemetry_is_installed(
 ) -> None:
     spans = iter(["00-aa-01-01", "00-bb-02-01"])
     package, propagate = ModuleType("opentelemetry"), ModuleType("opentelemetry.propagate")
-    package.__spec__ = __spec__
     propagate.inject = lambda carrier: carrier.update(traceparent=next(spans))  # type: ignore[attr-defined]  # a module of our own
     monkeypatch.setitem(sys.modules, "opentelemetry", package)
     monkeypatch.setitem(sys.modules, "opentelemetry.propagate", propagate)

@@ -9,10 +9,13 @@ from typing import Annotated, Any, Literal, Optional
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from statekeep._codec import decode_state, encode_json
+
+# Time is nobody's concern here: these machines may be busy.
+LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def back(value: Any, as_: Any = None) -> Any:
@@ -78,6 +81,7 @@ STATES = st.builds(
 )
 
 
+@LAW
 @given(STATES)
 def test_dataclasses_come_back(state: State) -> None:
     assert back(state) == state
@@ -109,6 +113,7 @@ def test_derived_fields_are_derived_again() -> None:
     assert back(Derived(4)) == Derived(4)
 
 
+@LAW
 @given(st.builds(Tool, name=st.just("t"), calls=st.integers(), since=st.datetimes()))
 def test_pydantic_models_come_back(tool: Tool) -> None:
     assert back(tool) == tool
