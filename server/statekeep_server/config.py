@@ -44,6 +44,8 @@ class Settings:
     cache_max_entries: int = 50_000
     cache_max_bytes: int = 32 * MIB
     cache_ttl_s: float = 3_600.0
+    known_heads_max_bytes: int = 16 * MIB
+    """For the heads of about 10,000 busy runs, which PostgreSQL then saves in one statement."""
     max_concurrent_saves: int = 1_024
     """Saves under way at once; more get RESOURCE_EXHAUSTED."""
     request_result_ttl_s: float = 86_400.0

@@ -105,9 +105,18 @@ async def open_facade(
     async with AsyncExitStack() as stack:
         stores = [
             await stack.enter_async_context(
-                open_sql_store(settings.database_url, settings=settings, pool=pool, new_id=new_id)
+                open_sql_store(
+                    settings.database_url,
+                    settings=settings,
+                    pool=pool,
+                    new_id=new_id,
+                    known_heads_max_bytes=known_heads_max_bytes,
+                )
             )
-            for pool in (settings.standard_pool, settings.optimized_pool)
+            for pool, known_heads_max_bytes in (
+                (settings.standard_pool, 0),
+                (settings.optimized_pool, settings.known_heads_max_bytes),
+            )
         ]
         await _compare_with_the_database(stores[0], settings)
         await stack.enter_async_context(

@@ -25,6 +25,8 @@ WRAPPERS: dict[str, Callable[[StateStore], StateStore]] = {
     "bare": lambda store: store,
     # The store that injects faults: without one it must not be noticed.
     "faulty": FaultyStore,
+    # A store that remembers heads, and so saves in one statement.
+    "knowing": lambda store: store,
 }
 
 EXCLUDED: dict[tuple[str, str], str] = {}
@@ -56,13 +58,15 @@ async def memory() -> AsyncIterator[Subject]:
 
 
 @asynccontextmanager
-async def database(url: str) -> AsyncIterator[Subject]:
+async def database(url: str, known_heads_max_bytes: int) -> AsyncIterator[Subject]:
     """A store on a database; below it, rows are made older instead of waiting."""
     engine = create_async_engine(url, poolclass=NullPool)
     async with AsyncExitStack() as stack:
 
         async def open_store() -> StateStore:
-            return await stack.enter_async_context(a_store(url))
+            return await stack.enter_async_context(
+                a_store(url, known_heads_max_bytes=known_heads_max_bytes)
+            )
 
         async def audit(key: RunKey) -> Sequence[AuditRecord]:
             return await read_audit(engine, key)
@@ -90,6 +94,7 @@ STORES = ("memory", "sqlite", "postgresql")
         "memory-faulty",
         "sqlite-bare",
         pytest.param("postgresql-bare", marks=pytest.mark.postgresql),
+        pytest.param("postgresql-knowing", marks=pytest.mark.postgresql),
     ]
 )
 def opening(
@@ -99,8 +104,11 @@ def opening(
     kind, wrapper = request.param.split("-")
     if (kind, requirement) in EXCLUDED:
         pytest.skip(EXCLUDED[kind, requirement])
-    bare = memory() if kind == "memory" else database(request.getfixturevalue(f"{kind}_url"))
-    return wrapped(bare, WRAPPERS[wrapper])
+    if kind == "memory":
+        return wrapped(memory(), WRAPPERS[wrapper])
+    known_heads_max_bytes = 1_000_000 if wrapper == "knowing" else 0
+    url = request.getfixturevalue(f"{kind}_url")
+    return wrapped(database(url, known_heads_max_bytes), WRAPPERS[wrapper])
 
 
 @asynccontextmanager

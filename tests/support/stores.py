@@ -61,11 +61,17 @@ def an_append(
 
 @asynccontextmanager
 async def a_store(
-    url: str, pool: PoolSettings = POOL, **settings: Any
+    url: str, pool: PoolSettings = POOL, *, known_heads_max_bytes: int = 0, **settings: Any
 ) -> AsyncIterator[SqlStateStore]:
     """Open a store on a database."""
     configured = Settings(database_url=url, **settings)
-    async with open_sql_store(url, settings=configured, pool=pool, new_id=new_id) as store:
+    async with open_sql_store(
+        url,
+        settings=configured,
+        pool=pool,
+        new_id=new_id,
+        known_heads_max_bytes=known_heads_max_bytes,
+    ) as store:
         yield store
 
 

@@ -139,7 +139,9 @@ class StateStore(Protocol):
 
         The i-th answer is the result, or the `Refused` error, of the i-th save. When `atomic`,
         the first error rolls everything back and raises AtomicBatchFailed. A failure of the
-        database raises for all, and nothing of the call is committed (CommitUnknown aside).
+        database raises for all, and nothing of the call is committed (CommitUnknown aside); a
+        store that takes more than one transaction answers the saves of one that failed with its
+        error. All saves of a run share a transaction.
         """
         ...
 

@@ -38,12 +38,14 @@ class Decided:
         written: In order; the versions of a run ascend.
         heads: Only those that move.
         results: By their request.
+        now_us: The database's clock, as it was when this was decided.
     """
 
     answers: tuple[SaveResult | Exception, ...]
     written: tuple[Written, ...]
     heads: Mapping[RunKey, MovedHead]
     results: Mapping[RequestKey, RecordedResult]
+    now_us: int
 
     @property
     def rows(self) -> int:
@@ -107,7 +109,13 @@ def decide_all(
             moved[key] = after
         if transition.record_result:
             recorded[request] = RecordedResult(transition.result, append.save.fingerprint)
-    return Decided(answers=tuple(answers), written=tuple(written), heads=moved, results=recorded)
+    return Decided(
+        answers=tuple(answers),
+        written=tuple(written),
+        heads=moved,
+        results=recorded,
+        now_us=now_us,
+    )
 
 
 def _moved(transition: Transition, pending: MovedHead | None) -> MovedHead | None:

@@ -1,10 +1,10 @@
 """Saves in one statement: decided by what is known of the heads, written where that holds.
 
 PostgreSQL only. Runs whose head is known (`known_heads`) are decided before anything is sent.
-One statement then locks those heads that still have the expected version, audit hash and writer
-sequence, moves them, and inserts what belongs to them; it is its own transaction, so that a batch
-costs one round trip. A run that does not match is left alone by all parts of the statement, and
-takes the locked save (`appending`).
+One statement then locks those heads that are still as expected (version, audit hash, standing
+snapshot, writer sequence), moves them, and inserts what belongs to them; it is its own
+transaction, so that a batch costs one round trip. A run that does not match is left alone by all
+parts of the statement, and takes the locked save (`appending`).
 
 Only first attempts that are to be persisted come here. Everything that is answered from what is
 stored (a skip, a conflict, an earlier result) is answered under the lock. A request id that was
@@ -29,7 +29,6 @@ from statekeep_server.storage.rows import (
     Row,
     audit_row,
     head_row,
-    key_row,
     result_row,
     snapshot_row,
 )
@@ -41,6 +40,8 @@ UNIQUE_VIOLATION = "23505"
 EXPECTED = {
     "expected_version": "bigint",
     "expected_audit_hash": "bytea",
+    "expected_snapshot_id": "text",
+    "expected_expires_at_us": "bigint",
     "expected_writer_sequence": "bigint",
 }
 
@@ -189,6 +190,8 @@ def _arguments(plans: dict[RunKey, _Plan]) -> list[list[object]]:
                 "deleted": False,
                 "expected_version": known.version if known else 0,
                 "expected_audit_hash": known.audit_hash if known else b"",
+                "expected_snapshot_id": known.snapshot_id if known else None,
+                "expected_expires_at_us": known.expires_at_us if known else None,
                 "expected_writer_sequence": known.writer_sequence if known else None,
             }
         )
@@ -233,11 +236,10 @@ def _statement() -> str:
 
     def insertion(table: Table) -> str:
         names = _names(table)
-        return (
-            f"INSERT INTO {table.name} ({', '.join(names)}) "
-            f"SELECT {', '.join(f'given.{name}' for name in names)} "
-            f"FROM {inputs(names, _types(table))} JOIN done USING (tenant, run_id)"
-        )
+        given = ", ".join(f"given.{name}" for name in names)
+        rows = inputs(names, _types(table))
+        into = f"{table.name} ({', '.join(names)})"
+        return f"INSERT INTO {into} SELECT {given} FROM {rows} JOIN done USING (tenant, run_id)"  # noqa: S608  # our own names
 
     columns = _names(heads)
     key = ("tenant", "run_id")
@@ -249,6 +251,8 @@ locked AS MATERIALIZED (
   SELECT heads.tenant, heads.run_id FROM given JOIN heads USING (tenant, run_id)
   WHERE heads.version = given.expected_version
     AND heads.audit_hash = given.expected_audit_hash
+    AND heads.snapshot_id IS NOT DISTINCT FROM given.expected_snapshot_id
+    AND heads.expires_at_us IS NOT DISTINCT FROM given.expected_expires_at_us
     AND heads.writer_sequence IS NOT DISTINCT FROM given.expected_writer_sequence
   ORDER BY heads.tenant, heads.run_id
   FOR UPDATE OF heads
@@ -273,7 +277,7 @@ new_request_results AS ({insertion(request_results)})
 SELECT tenant, run_id,
   (extract(epoch FROM statement_timestamp()) * 1000000)::bigint AS now_us
 FROM done
-"""
+"""  # noqa: S608  # the names are those of our own tables
 
 
 STATEMENT = _statement()

@@ -1,5 +1,6 @@
 """The store on PostgreSQL or SQLite: the port, put together from statements and transactions."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
 
 from statekeep_server.config import PoolSettings, Settings
-from statekeep_server.domain.errors import StorageUnavailable
+from statekeep_server.domain.errors import StateError, StorageUnavailable
 from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector
 from statekeep_server.service.ports import (
     Append,
@@ -24,6 +25,8 @@ from statekeep_server.storage.appending import Appending
 from statekeep_server.storage.deciding import Decided
 from statekeep_server.storage.durability import require_durable_postgresql, require_durable_sqlite
 from statekeep_server.storage.engine import Engines, Timeouts, open_engines
+from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
+from statekeep_server.storage.one_statement import OneStatement
 from statekeep_server.storage.reading import Reading, read_loaded, read_runs, read_snapshots
 from statekeep_server.storage.removing import Removing
 from statekeep_server.storage.schema import (
@@ -44,8 +47,12 @@ async def open_sql_store(
     settings: Settings,
     pool: PoolSettings,
     new_id: Callable[[], str],
+    known_heads_max_bytes: int = 0,
 ) -> AsyncIterator["SqlStateStore"]:
     """Open a store on a database, verified; a SQLite database is created and migrated.
+
+    With room for known heads, saves are written in one statement where the database can do that
+    (see `one_statement`); without, each call is a locked save.
 
     Raises InvalidField for a bad URL, SchemaMismatch, UnsafeDatabase, StorageUnavailable.
     """
@@ -54,7 +61,7 @@ async def open_sql_store(
     async with open_engines(url, pool=pool, timeouts=timeouts) as engines:
         await _verify(engines, allow_unsafe_durability=settings.allow_unsafe_durability)
         engines.statements.sent = 0  # those that opened the store are not its work
-        yield SqlStateStore(engines, pool, new_id)
+        yield SqlStateStore(engines, pool, new_id, known_heads_max_bytes)
 
 
 async def _verify(engines: Engines, *, allow_unsafe_durability: bool) -> None:
@@ -80,37 +87,79 @@ async def _verify_durability(engines: Engines) -> None:
 class SqlStateStore:
     """Keeps states in a database. Implements `service.ports.StateStore`."""
 
-    def __init__(self, engines: Engines, pool: PoolSettings, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        pool: PoolSettings,
+        new_id: Callable[[], str],
+        known_heads_max_bytes: int = 0,
+    ) -> None:
         self._engines = engines
         self._pool = pool
         self._transactions = Transactions(engines)
         self._reading = Reading(engines.dialect)
         self._appending = Appending(engines.dialect, new_id)
         self._removing = Removing(engines.dialect, self._appending)
+        self._known = KnownHeads(known_heads_max_bytes)
+        self._clock = DatabaseClock(time.monotonic)
+        # Behind a pooler every statement needs a transaction around it.
+        can = engines.dialect.locks_rows and not engines.url.behind_pooler
+        self._one_statement = (
+            OneStatement(engines, self._known, self._clock, new_id)
+            if can and known_heads_max_bytes
+            else None
+        )
 
     async def barrier(self, probes: Sequence[Probe]) -> Sequence[Standing]:
         """Read what stands, in one statement."""
         if not probes:
             return ()
         rows = await self._transactions.read(*self._reading.barrier(probes))
-        return self._reading.standings(probes, rows)
+        standings = self._reading.standings(probes, rows)
+        if self._one_statement is not None:
+            for probe, standing in zip(probes, standings, strict=True):
+                self._known.saw(probe.key, standing.head)
+            self._clock.told(standings[0].now_us)
+        return standings
 
     async def append_many(
         self, appends: Sequence[Append], *, atomic: bool = False
     ) -> Sequence[SaveResult | Exception]:
-        """Decide and write saves in one transaction."""
+        """Decide and write saves in one transaction, or what that cannot do in a second one."""
+        if self._one_statement is None or atomic:
+            return await self._append_locked(appends, atomic=atomic)
+        answers: list[SaveResult | Exception | None] = []
+        answers += await self._one_statement.append(appends)
+        rest = [index for index, answer in enumerate(answers) if answer is None]
+        locked: Sequence[SaveResult | Exception]
+        try:
+            locked = await self._append_locked([appends[index] for index in rest], atomic=False)
+        except StateError as error:
+            if len(rest) == len(appends):
+                raise
+            locked = [error] * len(rest)  # the others are committed, and are told so
+        for index, answer in zip(rest, locked, strict=True):
+            answers[index] = answer
+        return [answer for answer in answers if answer is not None]
+
+    async def _append_locked(
+        self, appends: Sequence[Append], *, atomic: bool
+    ) -> Sequence[SaveResult | Exception]:
         if not appends:
             return ()
 
-        async def work(
-            connection: AsyncConnection, attempt: int
-        ) -> Done[Sequence[SaveResult | Exception]]:
+        async def work(connection: AsyncConnection, attempt: int) -> Done[Decided]:
             decided = await self._appending.append(
                 connection, appends, atomic=atomic, insert_first=attempt > 1
             )
-            return Done(decided.answers, decided.rows)
+            return Done(decided, decided.rows)
 
-        return await self._transactions.write(work)
+        decided = await self._transactions.write(work)
+        if self._one_statement is not None:
+            self._clock.told(decided.now_us)
+            for key, moved in decided.heads.items():
+                self._known.saw(key, moved.head)
+        return decided.answers
 
     async def append_in_session(self, session: object, append: Append) -> SaveResult:
         """Stage a save; its rows and statements are not counted, for they are the caller's."""
@@ -212,7 +261,8 @@ class SqlStateStore:
         pool = self._engines.writer.pool
         has_pool = isinstance(pool, QueuePool) and not self._engines.url.is_sqlite
         return StoreStatistics(
-            rows_written=self._transactions.rows_written,
+            rows_written=self._transactions.rows_written
+            + (self._one_statement.rows_written if self._one_statement else 0),
             statements=self._engines.statements.sent,
             pool=self._pool_statistics(pool) if has_pool else None,
         )
