@@ -12,13 +12,11 @@ import pytest
 from statekeep import (
     AsyncClient,
     CheckpointType,
-    Client,
     DataLoss,
     DecisionReason,
     FallbackCause,
     Internal,
     InvalidRequest,
-    NotFound,
     Save,
     SaveOutcome,
     SaveResult,
@@ -27,14 +25,7 @@ from statekeep import (
 )
 from statekeep._ids import made_at
 from statekeep.v1 import agent_state_pb2, agent_state_service_pb2
-from statekeep.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
-from tests.support.both_clients import Kind, connect
 from tests.support.scripted_server import ScriptedServer, answers, fails, loaded, saved
-
-NOT_FOUND = fails(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", run_id="run-1")
-CONFLICT = fails(
-    grpc.StatusCode.ABORTED, "VERSION_CONFLICT", expected_version="4", actual_version="5"
-)
 
 
 async def test_save_sends_every_option(client: AsyncClient, server: ScriptedServer) -> None:
@@ -399,120 +390,3 @@ async def test_runs_are_listed_by_thread_and_user(
 async def test_delete_run_counts(client: AsyncClient, server: ScriptedServer) -> None:
     assert await client.delete_run("run-1") == 3
     assert server.asked[0].request.run_id == "run-1"
-
-
-async def test_update_saves_against_the_loaded_head(
-    client: AsyncClient, server: ScriptedServer
-) -> None:
-    # The newest live snapshot may be older than the head: a later one has expired.
-    answer = loaded(b'{"step":1}', head_version=5, version=3, thread_id="t", agent_phase="p")
-    server.will("LoadAgentState", answers(answer))
-    await client.update("run-1", lambda state: {"step": state["step"] + 1})
-    request = server.asked[-1].request
-    assert request.state.data == b'{"step":2}'
-    assert request.expected_version == 5
-    assert (request.thread_id, request.agent_phase) == ("t", "p")
-
-
-async def test_update_starts_again_after_a_conflict(
-    client: AsyncClient, server: ScriptedServer
-) -> None:
-    states = (loaded(b"[1]", head_version=4), loaded(b"[1,2]", head_version=5))
-    server.will("LoadAgentState", *[answers(state) for state in states])
-    server.will("SaveAgentState", CONFLICT)
-    await client.update("run-1", lambda state: [*state, 9])
-    saves = [asked.request for asked in server.asked if asked.method == "SaveAgentState"]
-    assert [save.state.data for save in saves] == [b"[1,9]", b"[1,2,9]"]
-    assert [save.expected_version for save in saves] == [4, 5]
-    assert saves[0].request_id != saves[1].request_id  # another state is another save
-
-
-async def test_update_of_a_new_run_expects_none(
-    client: AsyncClient, server: ScriptedServer
-) -> None:
-    server.will("LoadAgentState", NOT_FOUND)
-    await client.update("run-1", lambda state: {"first": state is None})
-    request = server.asked[-1].request
-    assert request.state.data == b'{"first":true}'
-    assert request.HasField("expected_version")
-    assert request.expected_version == 0
-
-
-async def test_update_gives_up_after_its_attempts(
-    client: AsyncClient, server: ScriptedServer
-) -> None:
-    server.will("SaveAgentState", *[CONFLICT] * 3)
-    with pytest.raises(VersionConflict):
-        await client.update("run-1", lambda state: state, max_attempts=2)
-    assert [asked.method for asked in server.asked].count("SaveAgentState") == 2
-    with pytest.raises(ValueError, match="max_attempts"):
-        await client.update("run-1", lambda state: state, max_attempts=0)
-
-
-async def test_update_refuses_a_change_that_gives_nothing(
-    client: AsyncClient, server: ScriptedServer
-) -> None:
-    # `dict.update` and the like give None; saving that would wipe the state.
-    with pytest.raises(TypeError, match="None instead of the new state"):
-        await client.update("run-1", lambda state: state.update(step=2))
-    assert [asked.method for asked in server.asked] == ["LoadAgentState"]
-
-
-async def test_update_raises_other_failures(client: AsyncClient, server: ScriptedServer) -> None:
-    server.will("SaveAgentState", NOT_FOUND)
-    with pytest.raises(NotFound):
-        await client.update("run-1", lambda state: state)
-
-
-async def test_a_client_must_be_open(server: ScriptedServer) -> None:
-    with pytest.raises(RuntimeError, match="use `with Client"):
-        Client(server.target).load("run-1")
-    with pytest.raises(RuntimeError, match="use `async with AsyncClient"):
-        await AsyncClient(server.target).load("run-1")
-
-
-async def test_a_client_opens_once_at_a_time_and_again(server: ScriptedServer) -> None:
-    client = AsyncClient(server.target)
-    for _ in range(2):
-        async with client:
-            await client.load("run-1")
-            with pytest.raises(RuntimeError, match="open already"):
-                await client.__aenter__()
-    sync_client = Client(server.target)
-    for _ in range(2):
-        with sync_client:
-            sync_client.load("run-1")
-            with pytest.raises(RuntimeError, match="open already"):
-                sync_client.__enter__()
-
-
-async def test_a_client_is_not_shared_over_a_fork(
-    server: ScriptedServer, kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connect(kind, server.target) as client:
-        await client.load("run-1")
-        with monkeypatch.context() as forked:
-            forked.setattr(os, "getpid", lambda: -1)
-            with pytest.raises(RuntimeError, match="before a fork"):
-                await client.load("run-1")
-        await client.load("run-1")
-
-
-async def test_a_forked_process_does_not_end_its_parents_calls(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client, sync_client = AsyncClient(server.target), Client(server.target)
-    await client.__aenter__()
-    sync_client.__enter__()
-    assert client._connection is not None
-    assert sync_client._connection is not None
-    channel, sync_channel = client._connection.channel, sync_client._connection.channel
-    with monkeypatch.context() as forked:
-        forked.setattr(os, "getpid", lambda: -1)
-        await client.__aexit__(None, None, None)
-        sync_client.__exit__(None, None, None)
-    request = agent_state_service_pb2.LoadAgentStateRequest(run_id="run-1")
-    await AgentStateServiceStub(channel).LoadAgentState(request)  # the channels still work
-    AgentStateServiceStub(sync_channel).LoadAgentState(request)
-    await channel.close()
-    sync_channel.close()
