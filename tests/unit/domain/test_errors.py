@@ -59,6 +59,17 @@ def test_the_schema_error_says_which_side_is_old() -> None:
     assert "upgrade" in errors.SchemaMismatch("0002", "0001").message
 
 
+def test_an_extended_error_is_a_copy() -> None:
+    error = errors.VersionConflict(1, 2)
+    error.__cause__ = ValueError("below")
+    copy = error.extended("another sentence", request_id=7)
+    assert (type(copy), copy.message) == (errors.VersionConflict, "another sentence")
+    assert copy.metadata == {**error.metadata, "request_id": "7"}
+    assert (copy.expected_version, copy.__cause__) == (1, error.__cause__)
+    assert "request_id" not in error.metadata
+    assert error.extended().message == error.message
+
+
 def test_an_atomic_batch_names_its_item() -> None:
     failed = errors.AtomicBatchFailed(3, errors.Overloaded())
     assert (failed.index, type(failed.error)) == (3, errors.Overloaded)
