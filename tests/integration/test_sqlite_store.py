@@ -172,7 +172,7 @@ async def test_heads_and_results_are_found_by_their_keys(store: SqlStateStore) -
         for statement in plans:
             arguments = tuple("[]" for _ in range(statement.count("?")))
             plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", arguments)
-            steps = [row[3] for row in plan]
+            steps = [row.detail for row in plan]
             assert not [
                 step for step in steps if step.startswith(("SCAN heads", "SCAN snap", "SCAN req"))
             ]

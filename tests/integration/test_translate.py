@@ -78,6 +78,7 @@ async def test_a_value_that_a_driver_refuses_is_not_quoted(
         with pytest.raises(StorageUnavailable) as failed:
             await store.append_many([append])
         await store.append_many([an_append(new_key())])
+    assert failed.value.cause == "OTHER"
     assert SECRET not in everything_said(failed.value)
     assert SECRET not in caplog.text
 

@@ -59,7 +59,13 @@ _BY_SQLITE_CODE = {
 }
 
 _AGAIN = frozenset({"40001", "40P01"})
+_CLOSED = frozenset({"InterfaceError", "InternalClientError"})
+"""The driver's own errors for a connection that is no more; for bad values it has others."""
+_STALE_PLAN = "InvalidCachedStatementError"
 _NO_TABLE = "42P01"
+
+_SQLITE_ANSWERS = frozenset({5, 6, 8, 13})
+"""Busy, locked, read-only, full: nothing was committed. After an I/O error it may have been."""
 
 
 class DriverError(Exception):
@@ -76,7 +82,8 @@ class Diagnosis:
     Attributes:
         cause: As in `StorageUnavailable`.
         disconnected: The connection is gone.
-        transient: The database rolled back for the sake of another transaction: do it again.
+        transient: The database rolled back for the sake of another transaction, or of a change of
+            the schema: do it again.
         answered: The database itself refused, and is still there: nothing was committed.
         no_table: A table is missing.
     """
@@ -97,15 +104,17 @@ def diagnose(error: Exception) -> Diagnosis:
     driver_error = getattr(adapted, "orig", None) or adapted
     sqlstate = getattr(driver_error, "sqlstate", None) or ""
     sqlite_code = getattr(driver_error, "sqlite_errorcode", None)
+    kind = type(driver_error).__name__
     cause = _cause(error, driver_error, sqlstate, sqlite_code)
     return Diagnosis(
-        kind=type(driver_error).__name__,
+        kind=kind,
         code=str(sqlstate or getattr(driver_error, "sqlite_errorname", "")),
         cause=cause,
         disconnected=cause == UNREACHABLE
         or (isinstance(error, exc.DBAPIError) and error.connection_invalidated),
-        transient=sqlstate in _AGAIN,
-        answered=sqlite_code is not None or (bool(sqlstate) and cause != UNREACHABLE),
+        transient=sqlstate in _AGAIN or kind == _STALE_PLAN,
+        answered=(sqlite_code or 0) & 0xFF in _SQLITE_ANSWERS
+        or (bool(sqlstate) and cause != UNREACHABLE),
         no_table=sqlstate == _NO_TABLE or "no such table" in str(driver_error),
     )
 
@@ -123,7 +132,7 @@ def _cause(error: Exception, driver_error: object, sqlstate: str, sqlite_code: i
         return TIMEOUT
     if isinstance(driver_error, OSError):
         return UNREACHABLE
-    if isinstance(error, exc.InterfaceError) or getattr(error, "connection_invalidated", False):
+    if type(driver_error).__name__ in _CLOSED or getattr(error, "connection_invalidated", False):
         return UNREACHABLE
     return OTHER
 

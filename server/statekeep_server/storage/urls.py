@@ -78,7 +78,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
 
 def _sqlite(url: URL) -> DatabaseUrl:
     path = url.database or ""
-    if not path or ":memory:" in path or "mode=memory" in path:
+    if not path or ":memory:" in path or url.query.get("mode") == "memory":
         # Acknowledged saves would be gone with the process.
         raise InvalidField(_FIELD, "a database in memory keeps nothing; name a file")
     if url.host:
