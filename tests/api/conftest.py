@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from statekeep_server.domain.model import Path
 from tests.support.wire import Wire, open_wire
 
 
-@pytest.fixture(params=list(Path), ids=str.lower)
+@pytest.fixture(params=list(Path), ids=str.lower, scope="module")
 def path(request: pytest.FixtureRequest) -> Path:
     """The path that serves."""
     chosen: Path = request.param
@@ -17,10 +18,14 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 async def wire(path: Path, database_url: str) -> AsyncIterator[Wire]:
-    """A server as `statekeep serve` starts it, with the defaults.
-
-    On both databases; a module whose requests hardly reach one takes SQLite alone, by a fixture
-    `database_url` of its own.
-    """
+    """A server as `statekeep serve` starts it, with the defaults, on both databases."""
     async with open_wire(path, database_url) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_wire(path: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wire]:
+    """A server for a whole module, whose requests hardly reach the database: on SQLite alone."""
+    folder = tmp_path_factory.mktemp("shared")
+    async with open_wire(path, f"sqlite+aiosqlite:///{folder}/statekeep.db") as opened:
         yield opened

@@ -17,10 +17,13 @@ from tests.support.wire import SAVE, Refusal, Wire, new_run, refusal, save_reque
 MAX_STATE = Limits().max_state_bytes
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One database is enough here: what is refused does not reach it."""
-    return sqlite_url
+def wire(shared_wire: Wire) -> Wire:
+    """One server takes it all."""
+    return shared_wire
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,13 @@ SEEDS: dict[str, Any] = {
 }
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One database is enough here: little of the noise reaches it."""
-    return sqlite_url
+def wire(shared_wire: Wire) -> Wire:
+    """One server takes it all."""
+    return shared_wire
 
 
 def noise(rng: random.Random, seed: bytes) -> bytes:
@@ -110,18 +113,22 @@ async def test_random_bytes_as_states_are_answered_alike_on_every_type(
     states = [noise(rng, SAVE_REQUEST.state.data) for _ in range(100)]
     opaque = pb.BatchSaveAgentStatesRequest(
         saves=[
-            save_request(state, run_id=f"opaque-{n}", content_type="application/octet-stream")
+            save_request(
+                state, run_id=f"opaque-{seed}-{n}", content_type="application/octet-stream"
+            )
             for n, state in enumerate(states)
         ]
     )
     kept = (await wire.state.BatchSaveAgentStates(opaque)).results
     assert all(result.saved.version == 1 for result in kept)
     as_json = pb.BatchSaveAgentStatesRequest(
-        saves=[save_request(state, run_id=f"json-{n}") for n, state in enumerate(states)]
+        saves=[save_request(state, run_id=f"json-{seed}-{n}") for n, state in enumerate(states)]
     )
     for result in (await wire.state.BatchSaveAgentStates(as_json)).results:
         assert result.saved.version == 1 or result.error.reason.startswith("STATE_")
     for n, state in enumerate(states):
-        loaded = await wire.state.LoadAgentState(pb.LoadAgentStateRequest(run_id=f"opaque-{n}"))
+        loaded = await wire.state.LoadAgentState(
+            pb.LoadAgentStateRequest(run_id=f"opaque-{seed}-{n}")
+        )
         assert loaded.state.data == state
     await wire.works()

@@ -162,11 +162,11 @@ def _bounded(metadata: Mapping[str, str]) -> dict[str, str]:
     kept: dict[str, str] = {}
     room = _MAX_METADATA_BYTES
     for name, value in metadata.items():
-        short = _truncated(value, min(_MAX_VALUE_BYTES, room))
-        room -= len(name.encode()) + len(short.encode())
+        room -= len(name.encode())
         if room < 0:
             break
-        kept[name] = short
+        kept[name] = _truncated(value, min(_MAX_VALUE_BYTES, room))
+        room -= len(kept[name].encode())
     return kept
 
 

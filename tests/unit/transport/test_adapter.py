@@ -75,13 +75,16 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
-async def test_a_status_that_a_servicer_sent_itself_stands() -> None:
+async def test_a_status_that_a_servicer_sent_itself_stands(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with served(Limiter(1)) as channel:
         error = await failure(channel.unary_unary("/test.Odd/Abort")(b""))
         assert (error.code(), error.details()) == (
             StatusCode.FAILED_PRECONDITION,
             "its own status",
         )
+    assert not caplog.records
 
 
 async def test_a_timeout_inside_is_a_bug_and_not_the_callers_deadline() -> None:

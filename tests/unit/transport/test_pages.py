@@ -66,9 +66,9 @@ def test_any_other_text_is_refused(text: str) -> None:
             pages.read_runs_token(text, "default", "", "")
 
 
-def forged(*position: Any) -> str:
+def forged(*position: Any, token: str = "") -> str:
     """Make a token with a right binding and any position."""
-    token = pages.runs_token("default", "", "", RunCursor(1, "x"))
+    token = token or pages.runs_token("default", "", "", RunCursor(1, "x"))
     content = json.loads(base64.urlsafe_b64decode(token + "=="))
     raw = json.dumps([*content[:2], *position]).encode()
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
@@ -91,6 +91,13 @@ def forged(*position: Any) -> str:
 def test_a_forged_position_is_refused(position: tuple[Any, ...]) -> None:
     with pytest.raises(InvalidField, match="page_token"):
         pages.read_runs_token(forged(*position), "default", "", "")
+
+
+@pytest.mark.parametrize("position", [(), ("1",), (0,), (-1,), (2**63,), (1, 1)])
+def test_a_forged_version_is_refused(position: tuple[Any, ...]) -> None:
+    token = forged(*position, token=pages.snapshots_token(KEY, 1))
+    with pytest.raises(InvalidField, match="page_token"):
+        pages.read_snapshots_token(token, KEY)
 
 
 def test_a_very_long_token_is_refused_unread() -> None:

@@ -146,6 +146,16 @@ def test_a_whole_id_is_never_cut() -> None:
     assert status.failure(errors.RunNotFound(run_id)).metadata["run_id"] == run_id
 
 
+def test_facts_beyond_the_room_are_left_out() -> None:
+    error = errors.RunNotFound("run-1")
+    error.metadata = {"first": "x" * 1_000, "second": "y" * 2_000, "third": "z" * 9_000, "z": ""}
+    failed = status.failure(error)
+    assert list(failed.metadata) == ["first", "second", "third"]
+    assert [len(value) for value in failed.metadata.values()] == [1_000, 1_024, 520]
+    error.metadata = {f"{number:0100}": "" for number in range(100)}
+    assert len(status.failure(error).metadata) == 25
+
+
 def test_a_message_cannot_forge_a_line_of_a_log() -> None:
     failed = status.failure(errors.InvalidField("run_id", "evil\r\nINFO all is well\x1b[2J\u202e"))
     assert failed.message == r"run_id: evil\r\nINFO all is well\x1b[2J\u202e"
