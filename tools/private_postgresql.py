@@ -4,12 +4,14 @@ The server comes with the development dependencies and starts in under a second,
 then runs as a user of its own). It is durable: nothing of its configuration is changed.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,22 @@ def private_postgresql() -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@cache
+def _runtime_folder() -> str:
+    """Make the folder of the package's lock, for as long as this process runs.
+
+    The package looks for one of the user's own. Where there is none, it puts the lock into the
+    temporary folder that all users share, and only the first of them may open it.
+    """
+    folder = tempfile.mkdtemp(prefix="statekeep-run-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (Path(folder) / "python_PostgresServer").mkdir()
+    return folder
+
+
 def _start(folder: Path) -> Any:
-    # Its lock lies in the user's runtime folder: one of ours keeps root and others apart.
     before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    os.environ["XDG_RUNTIME_DIR"] = _runtime_folder()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
