@@ -1,11 +1,18 @@
-"""The databases of tests: SQLite files, and fresh databases of a real PostgreSQL."""
+"""The databases of tests: SQLite files, and fresh databases of a real PostgreSQL.
+
+Also how hypothesis works here: a test says what is true, never how long it takes.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Postgresql, postgresql_for_session
+
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,10 @@ class _OpenEnum(StrEnum):
         member._name_ = member._value_ = value
         return member
 
+    def __reduce_ex__(self, protocol: object) -> tuple[type[Self], tuple[str]]:
+        # Early releases of Python 3.11 pickle a member by its name, and an unknown one has none.
+        return type(self), (self.value,)
+
 
 class CheckpointType(_OpenEnum):
     """Why an agent saves. Only AUTO and INTERMEDIATE may be skipped when nothing changed."""
