@@ -46,6 +46,9 @@ class Settings:
     cache_ttl_s: float = 3_600.0
     known_heads_max_bytes: int = 16 * MIB
     """For the heads of about 10,000 busy runs, which PostgreSQL then saves in one statement."""
+    payloads_max_bytes: int = 8 * MIB
+    """For the newest payloads of busy runs, on which their next frames build; 0 stores payloads as
+    they came."""
     max_concurrent_saves: int = 1_024
     """Saves under way at once; more get RESOURCE_EXHAUSTED."""
     request_result_ttl_s: float = 86_400.0

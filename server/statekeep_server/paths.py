@@ -27,7 +27,12 @@ from statekeep_server.service.groups import Groups, open_groups
 from statekeep_server.service.ports import Clock, HeadCache, StateStore
 from statekeep_server.service.state_service import StateService
 from statekeep_server.service.sweeper import sweeping
-from statekeep_server.storage.sql_store import SqlStateStore, open_sql_store
+from statekeep_server.storage.sql_store import (
+    NO_MEMORY,
+    SqlStateStore,
+    StoreMemory,
+    open_sql_store,
+)
 
 logger = logging.getLogger("statekeep.paths")
 
@@ -38,6 +43,13 @@ def skip_rules(settings: Settings) -> SkipRules:
     """Make the skip rules of the settings."""
     return SkipRules(
         max_skip_age_us=int(settings.max_skip_age_s * MICROSECONDS), max_skips=settings.max_skips
+    )
+
+
+def store_memory(settings: Settings) -> StoreMemory:
+    """Make the memory of the optimized store."""
+    return StoreMemory(
+        heads_bytes=settings.known_heads_max_bytes, payloads_bytes=settings.payloads_max_bytes
     )
 
 
@@ -110,12 +122,12 @@ async def open_facade(
                     settings=settings,
                     pool=pool,
                     new_id=new_id,
-                    known_heads_max_bytes=known_heads_max_bytes,
+                    memory=memory,
                 )
             )
-            for pool, known_heads_max_bytes in (
-                (settings.standard_pool, 0),
-                (settings.optimized_pool, settings.known_heads_max_bytes),
+            for pool, memory in (
+                (settings.standard_pool, NO_MEMORY),
+                (settings.optimized_pool, store_memory(settings)),
             )
         ]
         await _compare_with_the_database(stores[0], settings)

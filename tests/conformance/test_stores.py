@@ -14,6 +14,7 @@ from statekeep_server.domain.audit import AuditRecord
 from statekeep_server.domain.model import RunKey
 from statekeep_server.service.ports import StateStore
 from statekeep_server.storage.memory_store import MemoryStateStore
+from statekeep_server.storage.sql_store import StoreMemory
 from statekeep_server.storage.tables import snapshots
 from tests.conformance.store_suite import REQUIREMENTS
 from tests.conformance.subject import Subject
@@ -25,7 +26,7 @@ WRAPPERS: dict[str, Callable[[StateStore], StateStore]] = {
     "bare": lambda store: store,
     # The store that injects faults: without one it must not be noticed.
     "faulty": FaultyStore,
-    # A store that remembers heads, and so saves in one statement.
+    # A store that remembers heads and payloads: it saves in one statement, and frames.
     "knowing": lambda store: store,
 }
 
@@ -34,7 +35,7 @@ EXCLUDED: dict[tuple[str, str], str] = {}
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Subject]:
+async def in_memory() -> AsyncIterator[Subject]:
     """The store in memory, whose clock is turned by hand."""
     clock = ManualClock()
     store = MemoryStateStore(clock, new_id)
@@ -58,15 +59,13 @@ async def memory() -> AsyncIterator[Subject]:
 
 
 @asynccontextmanager
-async def database(url: str, known_heads_max_bytes: int) -> AsyncIterator[Subject]:
+async def database(url: str, memory: StoreMemory) -> AsyncIterator[Subject]:
     """A store on a database; below it, rows are made older instead of waiting."""
     engine = create_async_engine(url, poolclass=NullPool)
     async with AsyncExitStack() as stack:
 
         async def open_store() -> StateStore:
-            return await stack.enter_async_context(
-                a_store(url, known_heads_max_bytes=known_heads_max_bytes)
-            )
+            return await stack.enter_async_context(a_store(url, memory=memory))
 
         async def audit(key: RunKey) -> Sequence[AuditRecord]:
             return await read_audit(engine, key)
@@ -93,6 +92,7 @@ STORES = ("memory", "sqlite", "postgresql")
         "memory-bare",
         "memory-faulty",
         "sqlite-bare",
+        "sqlite-knowing",
         pytest.param("postgresql-bare", marks=pytest.mark.postgresql),
         pytest.param("postgresql-knowing", marks=pytest.mark.postgresql),
     ]
@@ -105,10 +105,12 @@ def opening(
     if (kind, requirement) in EXCLUDED:
         pytest.skip(EXCLUDED[kind, requirement])
     if kind == "memory":
-        return wrapped(memory(), WRAPPERS[wrapper])
-    known_heads_max_bytes = 1_000_000 if wrapper == "knowing" else 0
+        return wrapped(in_memory(), WRAPPERS[wrapper])
+    room = 1_000_000 if wrapper == "knowing" else 0
     url = request.getfixturevalue(f"{kind}_url")
-    return wrapped(database(url, known_heads_max_bytes), WRAPPERS[wrapper])
+    return wrapped(
+        database(url, StoreMemory(heads_bytes=room, payloads_bytes=room)), WRAPPERS[wrapper]
+    )
 
 
 @asynccontextmanager

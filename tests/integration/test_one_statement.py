@@ -8,22 +8,24 @@ import pytest
 from statekeep_server.domain.errors import RequestIdReused, StorageUnavailable
 from statekeep_server.domain.model import Newest, Outcome, RunKey, SaveResult
 from statekeep_server.service.ports import Append, Probe
-from statekeep_server.storage.sql_store import SqlStateStore
+from statekeep_server.storage.sql_store import SqlStateStore, StoreMemory
 from tests.support.stores import a_store, an_append, new_key
+
+MEMORY = StoreMemory(heads_bytes=1_000_000, payloads_bytes=1_000_000)
 
 pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture
 async def store(postgresql_url: str) -> AsyncIterator[SqlStateStore]:
-    async with a_store(postgresql_url, known_heads_max_bytes=1_000_000) as opened:
+    async with a_store(postgresql_url, memory=MEMORY) as opened:
         yield opened
 
 
 @pytest.fixture
 async def other(postgresql_url: str) -> AsyncIterator[SqlStateStore]:
     """Another server on the same database."""
-    async with a_store(postgresql_url, known_heads_max_bytes=1_000_000) as opened:
+    async with a_store(postgresql_url, memory=MEMORY) as opened:
         yield opened
 
 

@@ -18,7 +18,12 @@ from statekeep_server.domain.policy import SkipRules
 from statekeep_server.domain.prepare import prepare
 from statekeep_server.service.ports import Append
 from statekeep_server.storage import rows
-from statekeep_server.storage.sql_store import SqlStateStore, open_sql_store
+from statekeep_server.storage.sql_store import (
+    NO_MEMORY,
+    SqlStateStore,
+    StoreMemory,
+    open_sql_store,
+)
 from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
 
 POOL = PoolSettings(pool_size=5, max_overflow=5, pool_timeout_s=5.0)
@@ -61,7 +66,7 @@ def an_append(
 
 @asynccontextmanager
 async def a_store(
-    url: str, pool: PoolSettings = POOL, *, known_heads_max_bytes: int = 0, **settings: Any
+    url: str, pool: PoolSettings = POOL, *, memory: StoreMemory = NO_MEMORY, **settings: Any
 ) -> AsyncIterator[SqlStateStore]:
     """Open a store on a database."""
     configured = Settings(database_url=url, **settings)
@@ -70,7 +75,7 @@ async def a_store(
         settings=configured,
         pool=pool,
         new_id=new_id,
-        known_heads_max_bytes=known_heads_max_bytes,
+        memory=memory,
     ) as store:
         yield store
 

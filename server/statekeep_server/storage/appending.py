@@ -23,10 +23,12 @@ from statekeep_server.domain.transition import RecordedResult
 from statekeep_server.service.ports import Append
 from statekeep_server.storage.deciding import Decided, RequestKey, decide_all, request_key
 from statekeep_server.storage.dialect import Dialect
+from statekeep_server.storage.payloads import Framed, Payloads
 from statekeep_server.storage.rows import (
     HEAD_COLUMNS,
     KEY,
     RESULT_COLUMNS,
+    Row,
     audit_row,
     head_row,
     new_head_row,
@@ -57,11 +59,22 @@ class LockedHead:
     deleted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What was decided and written, and how the payloads were framed; None for as they came."""
+
+    decided: Decided
+    framed: Framed | None
+
+
 class Appending:
     """Runs locked saves on connections that are in a transaction."""
 
-    def __init__(self, dialect: Dialect, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, dialect: Dialect, new_id: Callable[[], str], payloads: Payloads | None = None
+    ) -> None:
         self._dialect = dialect
+        self._payloads = payloads
         self._new_id = new_id
         self._locking = dialect.locking(_heads_of(dialect), heads)
         self._locking_free = dialect.locking_free(_heads_of(dialect), heads)
@@ -75,7 +88,7 @@ class Appending:
         *,
         atomic: bool,
         insert_first: bool,
-    ) -> Decided:
+    ) -> Appended:
         """Decide and write saves; the caller commits, or rolls back if no row is written.
 
         Raises StartOver for another attempt, with `insert_first`; AtomicBatchFailed.
@@ -91,10 +104,14 @@ class Appending:
             new_id=self._new_id,
             atomic=atomic,
         )
+        framed = None
+        if self._payloads is not None:
+            before = {key: lock.head for key, lock in locked.items()}
+            framed = await self._payloads.frame(decided.written, before)
         if decided.rows:
             never_written = [key for key, lock in locked.items() if lock.head is None]
-            await _write(connection, decided, now_us, never_written)
-        return decided
+            await _write(connection, decided, framed, never_written)
+        return Appended(decided, framed)
 
     async def lock(
         self, connection: AsyncConnection, keys: Iterable[RunKey]
@@ -145,17 +162,30 @@ class Appending:
         return rows[0]["now_us"], {name: result for name, result in results.items() if result}
 
 
+def snapshot_rows(decided: Decided, framed: Framed | None) -> list[Row]:
+    """Make the rows of the snapshots that were decided."""
+    snapshots_written = [written.snapshot for written in decided.written]
+    if framed is None:
+        return [snapshot_row(snapshot) for snapshot in snapshots_written]
+    pairs = zip(snapshots_written, framed.frames, strict=True)
+    return [snapshot_row(snapshot, frame) for snapshot, frame in pairs]
+
+
 async def _write(
-    connection: AsyncConnection, decided: Decided, now_us: int, never_written: Iterable[RunKey]
+    connection: AsyncConnection,
+    decided: Decided,
+    framed: Framed | None,
+    never_written: Iterable[RunKey],
 ) -> None:
     if decided.written:
-        new_snapshots = [snapshot_row(written.snapshot) for written in decided.written]
-        await connection.execute(insert(snapshots), new_snapshots)
+        new = snapshot_rows(decided, framed)
+        await connection.execute(insert(snapshots), new)
         records = [audit_row(written.audit) for written in decided.written]
         await connection.execute(insert(audit_records), records)
     if decided.results:
         results = [
-            result_row(key, recorded, now_us) for (key, _), recorded in decided.results.items()
+            result_row(key, recorded, decided.now_us)
+            for (key, _), recorded in decided.results.items()
         ]
         await connection.execute(insert(request_results), results)
     moved = [

@@ -22,15 +22,16 @@ from sqlalchemy import BigInteger, Boolean, LargeBinary, Table, Text
 from statekeep_server.domain.errors import CommitUnknown
 from statekeep_server.domain.model import Head, Outcome, RunKey, SaveResult
 from statekeep_server.service.ports import Append
+from statekeep_server.storage.appending import snapshot_rows
 from statekeep_server.storage.deciding import Decided, decide_all
 from statekeep_server.storage.engine import Engines
 from statekeep_server.storage.known_heads import DatabaseClock, Known, KnownHeads
+from statekeep_server.storage.payloads import Framed, Payloads
 from statekeep_server.storage.rows import (
     Row,
     audit_row,
     head_row,
     result_row,
-    snapshot_row,
 )
 from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
 from statekeep_server.storage.translate import diagnose, unavailable, with_cause
@@ -73,11 +74,17 @@ class OneStatement:
     """Writes batches of saves in one statement each."""
 
     def __init__(
-        self, engines: Engines, known: KnownHeads, clock: DatabaseClock, new_id: Callable[[], str]
+        self,
+        engines: Engines,
+        known: KnownHeads,
+        clock: DatabaseClock,
+        payloads: Payloads | None,
+        new_id: Callable[[], str],
     ) -> None:
         self._engines = engines
         self._known = known
         self._clock = clock
+        self._payloads = payloads
         self._new_id = new_id
         self.rows_written = 0
 
@@ -91,12 +98,15 @@ class OneStatement:
         plans = self._plan(appends)
         if not plans:
             return answers
-        done = await self._execute(plans)
+        framed = await self._frame(plans)
+        done = await self._execute(plans, framed)
         for key, plan in plans.items():
             if key not in done:
                 self._known.forget(key)
                 continue
             self._known.saw(key, plan.decided.heads[key].head)
+            if self._payloads is not None and key in framed:
+                self._payloads.committed(framed[key])
             self.rows_written += plan.decided.rows
             for index, answer in zip(plan.indexes, plan.decided.answers, strict=True):
                 answers[index] = answer if isinstance(answer, SaveResult) else None
@@ -144,9 +154,24 @@ class OneStatement:
             return None  # a request id twice in one batch: its second save is a replay
         return _Plan(tuple(indexes), head, decided)
 
-    async def _execute(self, plans: dict[RunKey, _Plan]) -> set[RunKey]:
+    async def _frame(self, plans: dict[RunKey, _Plan]) -> dict[RunKey, Framed]:
+        """Frame the payloads, all in one turn."""
+        if self._payloads is None:
+            return {}
+        written = [one for plan in plans.values() for one in plan.decided.written]
+        before = {key: plan.known for key, plan in plans.items()}
+        all_framed = await self._payloads.frame(written, before)
+        frames = iter(all_framed.frames)
+        return {
+            key: Framed([next(frames) for _ in plan.decided.written], {key: all_framed.newest[key]})
+            for key, plan in plans.items()
+        }
+
+    async def _execute(
+        self, plans: dict[RunKey, _Plan], framed: dict[RunKey, Framed]
+    ) -> set[RunKey]:
         """Send the statement; return the runs whose heads it moved."""
-        arguments = _arguments(plans)
+        arguments = _arguments(plans, framed)
         async with self._engines.reader.connect() as connection:
             raw = await connection.get_raw_connection()
             driver = raw.driver_connection
@@ -172,10 +197,10 @@ class OneStatement:
         raise failure
 
 
-def _arguments(plans: dict[RunKey, _Plan]) -> list[list[object]]:
+def _arguments(plans: dict[RunKey, _Plan], framed: dict[RunKey, Framed]) -> list[list[object]]:
     """Make one array per column of the statement's inputs."""
     head_rows: list[Row] = []
-    snapshot_rows: list[Row] = []
+    new_snapshots: list[Row] = []
     audit_rows: list[Row] = []
     result_rows: list[Row] = []
     for key, plan in plans.items():
@@ -195,15 +220,14 @@ def _arguments(plans: dict[RunKey, _Plan]) -> list[list[object]]:
                 "expected_writer_sequence": known.writer_sequence if known else None,
             }
         )
-        for written in plan.decided.written:
-            snapshot_rows.append(snapshot_row(written.snapshot))
-            audit_rows.append(audit_row(written.audit))
+        new_snapshots += snapshot_rows(plan.decided, framed.get(key))
+        audit_rows += [audit_row(written.audit) for written in plan.decided.written]
         for (run, _), recorded in plan.decided.results.items():
             result_rows.append(result_row(run, recorded, moved.head.persisted_at_us))
     arguments: list[list[object]] = []
     for names, rows in (
         (_HEAD_INPUTS, head_rows),
-        (_names(snapshots), snapshot_rows),
+        (_names(snapshots), new_snapshots),
         (_names(audit_records), audit_rows),
         (_names(request_results), result_rows),
     ):

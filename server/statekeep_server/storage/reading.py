@@ -1,16 +1,20 @@
 """The statements that only read: the barrier, loads and lists. Each is one statement."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     RowMapping,
     Select,
     and_,
     bindparam,
     case,
     false,
+    literal_column,
     or_,
     select,
 )
@@ -27,18 +31,24 @@ from statekeep_server.domain.model import (
 )
 from statekeep_server.service.ports import Probe, RunCursor, RunPage, SnapshotPage, Standing
 from statekeep_server.storage.dialect import Dialect
-from statekeep_server.storage.loading import not_found, verified
+from statekeep_server.storage.frames import CorruptFrame, StoredFrame, decode
+from statekeep_server.storage.loading import not_found
 from statekeep_server.storage.rows import (
+    FRAME_COLUMNS,
     HEAD_COLUMNS,
     RESULT_COLUMNS,
     SNAPSHOT_COLUMNS,
+    read_frame,
     read_head,
     read_result,
     read_snapshot,
 )
-from statekeep_server.storage.tables import IDENTITY_ENCODING, heads, request_results, snapshots
+from statekeep_server.storage.tables import heads, request_results, snapshots
 
 PROBE = ("tenant", "run_id", "request_id")
+
+MAX_CHAIN = 64
+"""No chain is so long; one that seems to be is corrupt, and must not be read for ever."""
 
 Statement = tuple[Select[Any], dict[str, object]]
 """A statement and its parameters."""
@@ -50,7 +60,7 @@ class Reading:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._barrier = _barrier(dialect)
-        self._load = _load(dialect)
+        self._load = select_chain(is_live(dialect))
 
     def barrier(self, probes: Sequence[Probe]) -> Statement:
         """Ask for heads, earlier results and the clock, at one moment."""
@@ -74,7 +84,7 @@ class Reading:
                 parameters["selected"] = snapshot_id
             case Newest():
                 return self._load, parameters
-        return self._load.where(selected), parameters
+        return select_chain(and_(is_live(self._dialect), selected)), parameters
 
     def list_snapshots(self, key: RunKey, *, limit: int, before_version: int | None) -> Statement:
         """Ask for a page and one snapshot more."""
@@ -134,11 +144,18 @@ def read_loaded(key: RunKey, selector: Selector, rows: Sequence[RowMapping]) -> 
     """
     if not rows:
         raise not_found(key, selector)
-    row = rows[0]
-    snapshot = read_snapshot(key, row, row["state"])
-    if row["encoding"] != IDENTITY_ENCODING:
-        raise StateCorrupt(key.run_id, snapshot.snapshot_id)
-    return LoadedState(snapshot=verified(snapshot), head_version=row["head_version"])
+    row = min(rows, key=itemgetter("place"))
+    snapshot = read_snapshot(key, row)
+    try:
+        state = decode(chained(rows))
+    except CorruptFrame as error:
+        raise StateCorrupt(key.run_id, snapshot.snapshot_id) from error
+    return LoadedState(snapshot=replace(snapshot, state=state), head_version=row["head_version"])
+
+
+def chained(rows: Sequence[RowMapping]) -> list[StoredFrame]:
+    """Make the frames of `select_chain`, each before the one that it builds on."""
+    return [read_frame(row) for row in sorted(rows, key=itemgetter("place"))]
 
 
 def read_snapshots(key: RunKey, limit: int, rows: Sequence[RowMapping]) -> SnapshotPage:
@@ -199,21 +216,31 @@ def _barrier(dialect: Dialect) -> Select[Any]:
     )
 
 
-def _load(dialect: Dialect) -> Select[Any]:
+def select_chain(selected: ColumnElement[bool]) -> Select[Any]:
+    """Select the newest snapshot of a run that is `selected`, and then the bases of its frame.
+
+    From the first base to the last, whatever their expiry: what builds on them may be live.
+    """
     same_run = and_(heads.c.tenant == snapshots.c.tenant, heads.c.run_id == snapshots.c.run_id)
-    return (
-        select(
-            heads.c.version.label("head_version"),
-            *SNAPSHOT_COLUMNS,
-            snapshots.c.encoding,
-            snapshots.c.state,
-        )
+    of_run = and_(
+        snapshots.c.tenant == bindparam("tenant"), snapshots.c.run_id == bindparam("run_id")
+    )
+    columns = (*SNAPSHOT_COLUMNS, *FRAME_COLUMNS)
+    newest = (
+        select(heads.c.version.label("head_version"), *columns)
         .select_from(heads.join(snapshots, same_run))
-        .where(
-            snapshots.c.tenant == bindparam("tenant"),
-            snapshots.c.run_id == bindparam("run_id"),
-            is_live(dialect),
-        )
+        .where(of_run, selected)
         .order_by(snapshots.c.version.desc())
         .limit(1)
+        .subquery("newest")
     )
+    chain = select(literal_column("0", Integer).label("place"), *newest.c).cte(
+        "chain", recursive=True
+    )
+    chain = chain.union_all(
+        select(chain.c.place + 1, chain.c.head_version, *columns)
+        .select_from(chain.join(snapshots, snapshots.c.version == chain.c.snapshots_base_version))
+        .where(of_run, chain.c.place < MAX_CHAIN)
+    )
+    # Ordered by `chained`: a database would sort the payloads with the rows.
+    return select(*chain.c)

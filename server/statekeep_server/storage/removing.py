@@ -10,11 +10,10 @@ from statekeep_server.domain.model import RunKey
 from statekeep_server.domain.transition import apply_delete
 from statekeep_server.storage.appending import MOVE_HEAD, REQUEST, Appending, of_key
 from statekeep_server.storage.dialect import Dialect
-from statekeep_server.storage.rows import KEY, audit_row, head_row
+from statekeep_server.storage.rebasing import SNAPSHOT, Rebasing
+from statekeep_server.storage.rows import audit_row, head_row
 from statekeep_server.storage.tables import audit_records, request_results, snapshots
 from statekeep_server.storage.transactions import Done
-
-SNAPSHOT = (*KEY, "snapshot_id")
 
 NOTHING_STANDS: dict[str, object] = {
     "snapshot_id": None,
@@ -30,6 +29,7 @@ class Removing:
     def __init__(self, dialect: Dialect, appending: Appending) -> None:
         self._dialect = dialect
         self._appending = appending
+        self._rebasing = Rebasing(dialect)
         self._expired = _expired(dialect)
         self._delete_snapshots = _delete_named(dialect, snapshots, SNAPSHOT)
 
@@ -71,16 +71,19 @@ class Removing:
         expired = [row for row in found if _key(row) in locked]
         if not expired:
             return 0, 0
+        names = [tuple(str(row[name]) for name in SNAPSHOT) for row in expired]
+        staying = await self._rebasing.free(connection, names)
+        expired = [row for row, name in zip(expired, names, strict=True) if name not in staying]
         gone = await connection.execute(
             self._delete_snapshots,
             self._dialect.asked_rows(SNAPSHOT, [[row[n] for n in SNAPSHOT] for row in expired]),
         )
         # A head that has moved on since does not name any of them.
-        names = {(_key(row), row["snapshot_id"]) for row in expired}
+        went = {(_key(row), row["snapshot_id"]) for row in expired}
         moved = [
             {**of_key(key), **NOTHING_STANDS}
             for key, lock in locked.items()
-            if lock.head and (key, lock.head.snapshot_id) in names
+            if lock.head and (key, lock.head.snapshot_id) in went
         ]
         if moved:
             await connection.execute(MOVE_HEAD, moved)

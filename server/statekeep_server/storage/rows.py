@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, RowMapping, Table
 from statekeep_server.domain.audit import AuditRecord
 from statekeep_server.domain.model import Head, Outcome, Reason, RunKey, SaveResult, Snapshot
 from statekeep_server.domain.transition import RecordedResult
+from statekeep_server.storage.frames import IDENTITY, Frame, StoredFrame
 from statekeep_server.storage.tables import (
-    IDENTITY_ENCODING,
     audit_records,
     heads,
     request_results,
@@ -112,15 +112,42 @@ def read_head(key: RunKey, row: RowMapping) -> Head | None:
 SNAPSHOT_COLUMNS = (*_columns(snapshots, _SNAPSHOT), snapshots.c.execution_context)
 
 
-def snapshot_row(snapshot: Snapshot) -> Row:
-    """Make the row of a snapshot."""
+FRAME_COLUMNS = _columns(
+    snapshots,
+    ("encoding", "base_version", "base_sha256", "depth", "state"),
+)
+
+
+def snapshot_row(snapshot: Snapshot, frame: Frame | None = None) -> Row:
+    """Make the row of a snapshot; without a frame the payload is stored as it came."""
+    if frame is None:
+        frame = Frame(IDENTITY, snapshot.state or b"")
     return {
         **key_row(snapshot.key),
         **{name: getattr(snapshot, name) for name in _SNAPSHOT},
         "execution_context": _to_json(dict(snapshot.execution_context)),
-        "encoding": IDENTITY_ENCODING,
-        "state": snapshot.state,
+        "encoding": frame.encoding,
+        "base_version": frame.base_version,
+        "base_sha256": frame.base_sha256,
+        "depth": frame.depth,
+        "state": frame.data,
     }
+
+
+def read_frame(row: RowMapping) -> StoredFrame:
+    """Make a frame of `FRAME_COLUMNS` and `SNAPSHOT_COLUMNS`."""
+    return StoredFrame(
+        Frame(
+            encoding=row["snapshots_encoding"],
+            data=row["snapshots_state"],
+            base_version=row["snapshots_base_version"],
+            base_sha256=row["snapshots_base_sha256"],
+            depth=row["snapshots_depth"],
+        ),
+        version=row["snapshots_version"],
+        state_bytes=row["snapshots_state_bytes"],
+        state_sha256=row["snapshots_state_sha256"],
+    )
 
 
 def read_snapshot(key: RunKey, row: RowMapping, state: bytes | None = None) -> Snapshot:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,12 +22,12 @@ from statekeep_server.service.ports import (
     Standing,
     StoreStatistics,
 )
-from statekeep_server.storage.appending import Appending
-from statekeep_server.storage.deciding import Decided
+from statekeep_server.storage.appending import Appended, Appending
 from statekeep_server.storage.durability import require_durable_postgresql, require_durable_sqlite
 from statekeep_server.storage.engine import Engines, Timeouts, open_engines
 from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
 from statekeep_server.storage.one_statement import OneStatement
+from statekeep_server.storage.payloads import Payloads
 from statekeep_server.storage.reading import Reading, read_loaded, read_runs, read_snapshots
 from statekeep_server.storage.removing import Removing
 from statekeep_server.storage.schema import (
@@ -40,6 +41,17 @@ from statekeep_server.storage.translate import LOCKED, READ_ONLY, translated
 from statekeep_server.storage.urls import parse_database_url
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreMemory:
+    """What a store may remember, each in bytes; 0 is nothing."""
+
+    heads_bytes: int = 0
+    payloads_bytes: int = 0
+
+
+NO_MEMORY = StoreMemory()
+
+
 @asynccontextmanager
 async def open_sql_store(
     database_url: str,
@@ -47,12 +59,13 @@ async def open_sql_store(
     settings: Settings,
     pool: PoolSettings,
     new_id: Callable[[], str],
-    known_heads_max_bytes: int = 0,
+    memory: StoreMemory = NO_MEMORY,
 ) -> AsyncIterator["SqlStateStore"]:
     """Open a store on a database, verified; a SQLite database is created and migrated.
 
-    With room for known heads, saves are written in one statement where the database can do that
-    (see `one_statement`); without, each call is a locked save.
+    With room for heads, saves are written in one statement where the database can do that (see
+    `one_statement`); with room for payloads they are framed (see `payloads`). Without, each call
+    is a locked save, and payloads are stored as they came.
 
     Raises InvalidField for a bad URL, SchemaMismatch, UnsafeDatabase, StorageUnavailable.
     """
@@ -61,7 +74,7 @@ async def open_sql_store(
     async with open_engines(url, pool=pool, timeouts=timeouts) as engines:
         await _verify(engines, allow_unsafe_durability=settings.allow_unsafe_durability)
         engines.statements.sent = 0  # those that opened the store are not its work
-        yield SqlStateStore(engines, pool, new_id, known_heads_max_bytes)
+        yield SqlStateStore(engines, pool, new_id, memory)
 
 
 async def _verify(engines: Engines, *, allow_unsafe_durability: bool) -> None:
@@ -92,21 +105,22 @@ class SqlStateStore:
         engines: Engines,
         pool: PoolSettings,
         new_id: Callable[[], str],
-        known_heads_max_bytes: int = 0,
+        memory: StoreMemory,
     ) -> None:
         self._engines = engines
         self._pool = pool
         self._transactions = Transactions(engines)
         self._reading = Reading(engines.dialect)
-        self._appending = Appending(engines.dialect, new_id)
+        self._payloads = Payloads(memory.payloads_bytes) if memory.payloads_bytes else None
+        self._appending = Appending(engines.dialect, new_id, self._payloads)
         self._removing = Removing(engines.dialect, self._appending)
-        self._known = KnownHeads(known_heads_max_bytes)
+        self._known = KnownHeads(memory.heads_bytes)
         self._clock = DatabaseClock(time.monotonic)
         # Behind a pooler every statement needs a transaction around it.
         can = engines.dialect.locks_rows and not engines.url.behind_pooler
         self._one_statement = (
-            OneStatement(engines, self._known, self._clock, new_id)
-            if can and known_heads_max_bytes
+            OneStatement(engines, self._known, self._clock, self._payloads, new_id)
+            if can and memory.heads_bytes
             else None
         )
 
@@ -148,13 +162,16 @@ class SqlStateStore:
         if not appends:
             return ()
 
-        async def work(connection: AsyncConnection, attempt: int) -> Done[Decided]:
-            decided = await self._appending.append(
+        async def work(connection: AsyncConnection, attempt: int) -> Done[Appended]:
+            appended = await self._appending.append(
                 connection, appends, atomic=atomic, insert_first=attempt > 1
             )
-            return Done(decided, decided.rows)
+            return Done(appended, appended.decided.rows)
 
-        decided = await self._transactions.write(work)
+        appended = await self._transactions.write(work)
+        decided = appended.decided
+        if self._payloads is not None and appended.framed is not None:
+            self._payloads.committed(appended.framed)
         if self._one_statement is not None:
             self._clock.told(decided.now_us)
             for key, moved in decided.heads.items():
@@ -172,10 +189,10 @@ class SqlStateStore:
 
     async def _stage(self, connection: AsyncConnection, append: Append) -> SaveResult:
         async with staging(connection, self._engines.dialect):
-            decided: Decided = await self._appending.append(
+            appended = await self._appending.append(
                 connection, [append], atomic=False, insert_first=False
             )
-            answer = decided.answers[0]
+            answer = appended.decided.answers[0]
             if isinstance(answer, Exception):
                 # Raised inside: the savepoint takes a head of version 0 away again.
                 raise answer

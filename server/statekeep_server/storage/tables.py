@@ -21,9 +21,6 @@ from sqlalchemy.types import TypeEngine
 
 METADATA = MetaData()
 
-IDENTITY_ENCODING = "identity"
-"""`snapshots.state` holds the payload as it came. Other encodings may join this one."""
-
 
 def _text_key() -> TypeEngine[str]:
     """Text ordered by code point everywhere, so that every store cuts its pages alike."""
@@ -90,13 +87,17 @@ snapshots = Table(
     Column("persisted_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),
     Column("content_type", Text, nullable=False),
-    # Size and hash of the payload, whatever its encoding in the last column.
+    # Size and hash of the payload, whatever its frame in `state`.
     Column("state_bytes", BigInteger, nullable=False),
     Column("state_sha256", LargeBinary, nullable=False),
     Column("comparison_hash", LargeBinary, nullable=False),
     Column("encoding", Text, nullable=False),
     # STORAGE EXTERNAL on PostgreSQL: its own compression halves the rate of inserts.
     Column("state", LargeBinary, nullable=False),
+    # How the frame is to be read (`frames`): alone, or on the payload of another version.
+    Column("base_version", BigInteger),
+    Column("base_sha256", LargeBinary),
+    Column("depth", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("tenant", "run_id", "version", name="snapshots_pkey"),
     UniqueConstraint("tenant", "run_id", "snapshot_id", name="snapshots_by_id"),
 )

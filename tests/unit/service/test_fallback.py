@@ -95,6 +95,7 @@ async def test_a_failing_step_costs_nothing_but_the_detour(
     (record,) = caplog.records
     assert record.getMessage() == f"Optimized persistence failed: reason={reason}"
     assert record.exc_info, "the first error is logged with its traceback"
+    assert SECRET not in logging.Formatter().format(record)
     assert world.facade.statistics().paths[1].fallbacks == {reason: 1}
 
 
