@@ -1,0 +1,1 @@
+"""What `make load` runs: ghz against a server of its own, and what it reports."""
