@@ -193,3 +193,36 @@ async def test_what_cannot_be_read_keeps_its_base(
         await connection.execute(row.where(snapshots.c.version == 2).values(state=b"nonsense"))
     assert await store.sweep(limit=10, request_results_before_us=0) == 0
     assert len(await depths(engine)) == 3
+
+
+async def test_the_newest_is_remembered_as_it_was_saved_or_loaded(
+    store: SqlStateStore, database_url: str
+) -> None:
+    key = new_key()
+    states = growing_states(3)
+    await save_all(store, key, states[:2])
+    remembered = store.recall(key)
+    assert remembered is not None
+    assert (remembered.version, remembered.state) == (2, states[1])
+    async with a_store(database_url, memory=MEMORY) as other:
+        assert other.recall(key) is None
+        await other.load(key, ByVersion(1))
+        assert other.recall(key) is None, "only what stands is worth the room"
+        loaded = await other.load(key, Newest())
+        assert other.recall(key) == loaded.snapshot
+        # What was loaded is built upon, too.
+        await save_all(other, key, states[2:])
+        assert (await other.load(key, Newest())).snapshot.state == states[2]
+    async with a_store(database_url, memory=NO_MEMORY) as plain:
+        await plain.load(key, Newest())
+        assert plain.recall(key) is None
+
+
+async def test_a_payload_that_is_too_large_is_not_remembered(database_url: str) -> None:
+    small = StoreMemory(heads_bytes=100_000, payloads_bytes=4_000)
+    async with a_store(database_url, memory=small) as store:
+        key = new_key()
+        states = [growing_states(1)[0], *growing_states(40)[-2:]]
+        await save_all(store, key, states)
+        assert store.recall(key) is None
+        assert (await store.load(key, Newest())).snapshot.state == states[-1]

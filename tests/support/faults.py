@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from statekeep_server.domain.errors import CommitUnknown
-from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector
+from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector, Snapshot
 from statekeep_server.service.ports import (
     Append,
     CachedHead,
@@ -61,6 +61,9 @@ class FaultyStore:
     async def load(self, key: RunKey, selector: Selector) -> LoadedState:
         self._called("load")
         return await self.store.load(key, selector)
+
+    def recall(self, key: RunKey) -> Snapshot | None:
+        return self.store.recall(key)
 
     async def load_in_session(
         self, session: object, key: RunKey, selector: Selector

@@ -163,6 +163,14 @@ class StateStore(Protocol):
         """
         ...
 
+    def recall(self, key: RunKey) -> Snapshot | None:
+        """Give what this store remembers of the newest snapshot of a run, with its state.
+
+        It may be gone or superseded: it answers a load only together with a head, read after the
+        load arrived, that names it as the one that stands. None for nothing.
+        """
+        ...
+
     async def load_in_session(
         self, session: object, key: RunKey, selector: Selector
     ) -> LoadedState:

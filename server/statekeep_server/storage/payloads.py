@@ -1,4 +1,6 @@
-"""The payloads that new frames build on: of each busy run its newest one and its last keyframe.
+"""The payloads of busy runs: of each the newest one and its last keyframe.
+
+New frames build on them, and a load whose row says that the newest still stands need not fetch it.
 
 A frame builds on the snapshot that stands when it is written, which the head's lock (or the
 expectations of `one_statement`) keeps in place, so a base is never missing. When the chain gets
@@ -31,11 +33,13 @@ class Payload:
     """A run's newest payload.
 
     Attributes:
-        keyframe: The frame without a base under it; None where it may expire.
+        newest: The snapshot, with its state.
+        depth: Of its frame.
+        keyframe: The frame without a base under it; None where it may expire, or is not known.
     """
 
-    snapshot_id: str
-    newest: Base
+    newest: Snapshot
+    depth: int
     keyframe: Base | None
 
     @property
@@ -43,7 +47,13 @@ class Payload:
         """What it costs to remember."""
         shared = self.keyframe is None or self.keyframe.version == self.newest.version
         keyframe = 0 if shared or self.keyframe is None else len(self.keyframe.payload)
-        return len(self.newest.payload) + keyframe + ENTRY_OVERHEAD_BYTES
+        return self.newest.state_bytes + keyframe + ENTRY_OVERHEAD_BYTES
+
+    @property
+    def base(self) -> Base:
+        """The newest payload as a base."""
+        newest = self.newest
+        return Base(newest.version, newest.state or b"", newest.state_sha256, self.depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Payloads:
         standing = {}
         for key, head in before.items():
             known = self._payloads.get(key)
-            if known and head and known.snapshot_id == head.snapshot_id:
+            if known and head and known.newest.snapshot_id == head.snapshot_id:
                 standing[key] = known
         if sum(len(one.snapshot.state or b"") for one in written) <= INLINE_BYTES:
             return frame_all([one.snapshot for one in written], standing)
@@ -88,10 +98,24 @@ class Payloads:
     def committed(self, framed: Framed) -> None:
         """Remember what was committed."""
         for key, payload in framed.newest.items():
-            if payload.size_bytes <= self._payloads.maxsize:
-                self._payloads[key] = payload
-            else:
-                self._payloads.pop(key, None)
+            self._remember(key, payload)
+
+    def loaded(self, snapshot: Snapshot, depth: int) -> None:
+        """Remember the newest snapshot of a run, as it was read."""
+        known = self._payloads.get(snapshot.key)
+        if known is None or known.newest.version < snapshot.version:
+            self._remember(snapshot.key, Payload(snapshot, depth, None))
+
+    def newest(self, key: RunKey) -> Snapshot | None:
+        """The newest snapshot that is remembered of a run; it need not stand any more."""
+        known = self._payloads.get(key)
+        return known.newest if known else None
+
+    def _remember(self, key: RunKey, payload: Payload) -> None:
+        if payload.size_bytes <= self._payloads.maxsize:
+            self._payloads[key] = payload
+        else:
+            self._payloads.pop(key, None)
 
 
 def frame_all(snapshots: Sequence[Snapshot], standing: Mapping[RunKey, Payload]) -> Framed:
@@ -112,13 +136,13 @@ def _frame_one(snapshot: Snapshot, standing: Payload | None) -> tuple[Frame, Pay
     keyframe = standing.keyframe if standing and frame.base_version is not None else base
     if frame.base_version is None and snapshot.expires_at_us is not None:
         keyframe = None
-    return frame, Payload(snapshot.snapshot_id, base, keyframe)
+    return frame, Payload(snapshot, frame.depth, keyframe)
 
 
 def _choose(payload: bytes, standing: Payload | None) -> Frame:
     if standing is None:
         return encode(payload)
-    base = standing.newest if standing.newest.depth < MAX_DEPTH else standing.keyframe
+    base = standing.base if standing.depth < MAX_DEPTH else standing.keyframe
     if base is None:
         return encode(payload)
     frame = encode(payload, base)

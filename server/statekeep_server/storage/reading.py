@@ -153,6 +153,12 @@ def read_loaded(key: RunKey, selector: Selector, rows: Sequence[RowMapping]) -> 
     return LoadedState(snapshot=replace(snapshot, state=state), head_version=row["head_version"])
 
 
+def frame_depth(rows: Sequence[RowMapping]) -> int:
+    """The depth of the frame that `read_loaded` read."""
+    depth: int = min(rows, key=itemgetter("place"))["snapshots_depth"]
+    return depth
+
+
 def chained(rows: Sequence[RowMapping]) -> list[StoredFrame]:
     """Make the frames of `select_chain`, each before the one that it builds on."""
     return [read_frame(row) for row in sorted(rows, key=itemgetter("place"))]

@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 
 from statekeep_server.config import PoolSettings, Settings
 from statekeep_server.domain.errors import StateError, StorageUnavailable
-from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector
+from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector, Snapshot
 from statekeep_server.service.ports import (
     Append,
     PoolStatistics,
@@ -28,7 +28,13 @@ from statekeep_server.storage.engine import Engines, Timeouts, open_engines
 from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
 from statekeep_server.storage.one_statement import OneStatement
 from statekeep_server.storage.payloads import Payloads
-from statekeep_server.storage.reading import Reading, read_loaded, read_runs, read_snapshots
+from statekeep_server.storage.reading import (
+    Reading,
+    frame_depth,
+    read_loaded,
+    read_runs,
+    read_snapshots,
+)
 from statekeep_server.storage.removing import Removing
 from statekeep_server.storage.schema import (
     SCHEMA_REVISION,
@@ -201,7 +207,14 @@ class SqlStateStore:
     async def load(self, key: RunKey, selector: Selector) -> LoadedState:
         """Read a snapshot with its state."""
         rows = await self._transactions.read(*self._reading.load(key, selector))
-        return read_loaded(key, selector, rows)
+        loaded = read_loaded(key, selector, rows)
+        if self._payloads is not None and loaded.snapshot.version == loaded.head_version:
+            self._payloads.loaded(loaded.snapshot, frame_depth(rows))
+        return loaded
+
+    def recall(self, key: RunKey) -> Snapshot | None:
+        """Look into the memory of payloads."""
+        return None if self._payloads is None else self._payloads.newest(key)
 
     async def load_in_session(
         self, session: object, key: RunKey, selector: Selector
