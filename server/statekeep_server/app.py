@@ -6,6 +6,7 @@ the pools close.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -60,6 +61,7 @@ async def run_server(
         loop.add_signal_handler(number, on_signal)
     try:
         async with open_server(settings) as running:
+            _calm_the_collector()
             if on_ready is not None:
                 on_ready(running)
             await stop.wait()
@@ -67,6 +69,17 @@ async def run_server(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
     logger.info("Stopped")
+
+
+def _calm_the_collector() -> None:
+    """Let the garbage collector pass over what lives as long as the server.
+
+    Messages and futures go by reference counting; full collections every few hundred calls found
+    next to nothing and cost about a twentieth of the throughput.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _announce(facade: StateFacade, settings: Settings, running: RunningServer) -> None:
