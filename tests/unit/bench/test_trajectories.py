@@ -43,6 +43,7 @@ def test_equal_work_gives_equal_bytes_under_any_name(tmp_path: Path) -> None:
     write_trajectories(one, record(runs=2, steps=10, seed=1))
     write_trajectories(other, record(runs=2, steps=10, seed=1))
     assert one.read_bytes() == other.read_bytes()
+    assert one.read_bytes()[4:8] == bytes(4)  # gzip's place for the time of writing
     assert len({each.trajectory_id for each in record(runs=2, steps=10, seed=1)}) == 2
 
 
