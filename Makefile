@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve generate format lint type test test-quick check mutants bench lock clean
+.PHONY: help setup demo serve generate format lint type test test-quick check mutants bench load lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,32 @@ bench: $(VENV)/.installed ## Replay recorded agent work on both paths and compar
 	@mkdir -p build
 	@test -f "$(FILE)" || $(BIN)/statekeep bench record "$(FILE)"
 	@$(BIN)/statekeep bench replay "$(FILE)"
+
+# Go programs, each pinned by a module of its own, built once: ghz in about a minute, and the Dapr
+# sidecar in about five, only for RIVALS=dapr.
+GHZ := build/tools/ghz
+DAPRD := build/tools/daprd
+RIVALS ?=
+BASELINE ?=
+LOAD_PLAN ?= load/plan.toml
+DAPR_WANTED := $(if $(findstring dapr,$(RIVALS)),$(DAPRD))
+load: $(GHZ) $(DAPR_WANTED) $(VENV)/.installed ## Load a server with ghz (RIVALS=dapr, BASELINE=…, FILE=…, LOAD_PLAN=…)
+	@test -f "$(FILE)" || $(BIN)/statekeep bench record "$(FILE)"
+	@$(BIN)/python -m load --ghz $(GHZ) $(if $(DAPR_WANTED),--daprd $(DAPRD)) --file "$(FILE)" \
+	  --plan "$(LOAD_PLAN)" $(if $(BASELINE),--baseline "$(BASELINE)") \
+	  --results benchmarks/results/load.json
+
+$(GHZ): tools/ghz/go.mod tools/ghz/go.sum
+	@command -v go >/dev/null || { echo "make load needs Go 1.24 or newer, to build ghz" >&2; exit 3; }
+	@echo "Building ghz ..."
+	@go -C tools/ghz build -trimpath -o "$(CURDIR)/$@" github.com/bojand/ghz/cmd/ghz
+	@touch $@
+
+$(DAPRD): tools/dapr/go.mod tools/dapr/go.sum
+	@command -v go >/dev/null || { echo "RIVALS=dapr needs Go 1.24 or newer, to build daprd" >&2; exit 3; }
+	@echo "Building daprd ..."
+	@go -C tools/dapr build -trimpath -tags stablecomponents -o "$(CURDIR)/$@" github.com/dapr/dapr/cmd/daprd
+	@touch $@
 
 # Only this command needs uv; what it pins is installed by pip.
 UV := uv==0.13.9

@@ -21,8 +21,6 @@ from typing import Any
 
 import orjson
 
-from benchmarks.postgresql import NOT_STARTED, Postgresql, run_postgresql
-from benchmarks.processes import DidNotStart, rival_server, statekeep_server
 from benchmarks.states import States, make_states
 from load.dapr import APP_ID, DaprDidNotStart, dapr_sidecar
 from load.ghz import ROOT, GhzFailed
@@ -30,12 +28,28 @@ from load.html import file_name, index_page, names, scenario_page
 from load.page import Baseline, make_page
 from load.plan import PLAN, Plan, PlanError, read_plan
 from load.rounds import DAPR, ECHO, STATEKEEP, Rounds, Stage
-from load.summary import NoBaseline, against_dapr, read_baseline, summarise, to_json
+from load.servers import (
+    NO_POSTGRESQL,
+    EchoDidNotStart,
+    Postgresql,
+    echo_server,
+    postgresql,
+    statekeep_server,
+)
+from load.summary import NoBaseline, against_dapr, for_bench, read_baseline, summarise, to_json
 from statekeep import StatekeepError
+from statekeep_server.bench.server_process import ServerDidNotStart
 from statekeep_server.bench.trajectories import TrajectoryError
 
 FAILED, WRONG_USAGE = 1, 2
-BROKE_DOWN = (*NOT_STARTED, DidNotStart, DaprDidNotStart, GhzFailed, StatekeepError)
+BROKE_DOWN = (
+    *NO_POSTGRESQL,
+    ServerDidNotStart,
+    EchoDidNotStart,
+    DaprDidNotStart,
+    GhzFailed,
+    StatekeepError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"make load: {error}", file=sys.stderr)
         return WRONG_USAGE
     try:
-        with run_postgresql() as postgresql, tempfile.TemporaryDirectory() as folder:
-            rounds, about = asyncio.run(_measure(inputs, postgresql, Path(folder)))
+        with postgresql() as database_server, tempfile.TemporaryDirectory() as folder:
+            rounds, about = asyncio.run(_measure(inputs, database_server, Path(folder)))
     except BROKE_DOWN as error:
         print(f"make load: {type(error).__name__}: {error}", file=sys.stderr)
         return FAILED
@@ -74,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("make load: stopped", file=sys.stderr)
         return FAILED
     _report(inputs, rounds, about, options.output)
+    if options.results:
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        options.results.write_bytes(orjson.dumps(for_bench(rounds.measurements)))
     return FAILED if rounds.faults else 0
 
 
@@ -85,29 +102,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plan", type=Path, default=PLAN, help="how much to do")
     parser.add_argument("--baseline", type=Path, help="compare with this report")
     parser.add_argument("--output", type=Path, default=ROOT / "build/load", help="for the reports")
+    parser.add_argument("--results", type=Path, help="leave the closed loop for `make bench` here")
     return parser
 
 
 async def _measure(
-    inputs: Inputs, postgresql: Postgresql, folder: Path
+    inputs: Inputs, database_server: Postgresql, folder: Path
 ) -> tuple[Rounds, dict[str, Any]]:
     """Start everybody and measure."""
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(postgresql.database())
-        ours = await stack.enter_async_context(
-            statekeep_server(STATEKEEP, folder, database_url=url, optimized=True)
-        )
-        echo = await stack.enter_async_context(rival_server(ECHO, folder))
-        targets = {STATEKEEP: ours.target, ECHO: echo.target}
-        dapr_url = await stack.enter_async_context(postgresql.database())
+        start = stack.enter_async_context
+        dsn, dapr_dsn = [await start(database_server.database()) for _ in range(2)]
+        targets = {
+            STATEKEEP: await start(statekeep_server(folder, dsn=dsn)),
+            ECHO: await start(echo_server()),
+        }
         if inputs.daprd is not None:
-            targets[DAPR] = await stack.enter_async_context(
-                dapr_sidecar(inputs.daprd, folder / DAPR, dsn=postgresql.dsn_of(dapr_url))
-            )
+            sidecar = dapr_sidecar(inputs.daprd, folder / DAPR, dsn=dapr_dsn)
+            targets[DAPR] = await start(sidecar)
 
         async def dapr_keys(prefix: str) -> int:
             statement = "SELECT count(*) FROM state WHERE starts_with(key, $1)"
-            rows = await postgresql.query(statement, f"{APP_ID}||{prefix}-", url=dapr_url)
+            begin = f"{APP_ID}||{prefix}-"
+            rows = await database_server.query(statement, begin, dsn=dapr_dsn)
             return int(rows[0]["count"])
 
         rounds = Rounds(
@@ -122,12 +139,12 @@ async def _measure(
             )
         )
         await rounds.run()
-        settings = await postgresql.settings()
+        (setting,) = await database_server.query("SHOW server_version")
     return rounds, {
         "version": version("statekeep-server"),
         "commit": _commit(),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
-        "postgresql": settings["server_version"],
+        "postgresql": setting["server_version"],
         "ghz": " ".join(_pinned("ghz")),
         **({"dapr": " ".join(_pinned("dapr"))} if inputs.daprd else {}),
         "plan": inputs.plan.to_json(),

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from load.bodies import STORE
+from load.servers import end
 
 START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
 APP_ID = "load"
 LOOPBACK = "127.0.0.1"
 
@@ -58,7 +58,7 @@ async def dapr_sidecar(daprd: Path, folder: Path, *, dsn: str) -> AsyncIterator[
         await _wait_until_it_listens(process, api, log_path)
         yield f"{LOOPBACK}:{api}"
     finally:
-        await asyncio.shield(_end(process))
+        await asyncio.shield(end(process))
 
 
 def _write_configuration(folder: Path, dsn: str) -> tuple[Path, Path, Path]:
@@ -125,15 +125,3 @@ async def _wait_until_it_listens(
 def _last_line(log_path: Path) -> str:
     lines = log_path.read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -224,8 +224,8 @@ class Rounds:
             orders[name] = self._order(part, name, prefix)
         seen = await self._statekeep(client, step, orders)
         mixed = {f"{MIX}: {name}": each for name, each in seen.items()}
-        if all(each.ok for each in seen.values()):
-            mixed[MIX] = together(list(seen.values()))
+        if all(each.ok for each in seen.values()) and (whole := together(list(seen.values()))).ok:
+            mixed[MIX] = whole
         self._note(step, mixed)
 
     async def _dapr(self, step: Step) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from load.ghz import histogram, percentile
-from load.rounds import DAPR, ECHO, SAVE, Measurement
+from load.rounds import CLOSED, DAPR, ECHO, LOAD, MIX, SAVE, SKIP, Measurement
 
 FORMAT = 1
 """Of the report; a baseline of another one is refused."""
@@ -41,7 +41,8 @@ class Row:
 
     Attributes:
         rate: Successful calls per second.
-        to_echo: The rate as a share of the echo's in the same round; None for the echo itself.
+        to_echo: The rate as a share of the echo's in the same round; None for the echo itself,
+            and for parts that shared the machine with others.
         p50_ms, p95_ms, p99_ms: Medians of the rounds.
         histogram: Upper bounds in milliseconds and how many calls lie below, over all rounds.
         rates: Of each round.
@@ -113,7 +114,7 @@ def _row(group: Sequence[Measurement], everything: Sequence[Measurement]) -> Row
         concurrency=first.concurrency,
         rps=first.rps,
         rate=Spread(statistics.median(rates), min(rates), max(rates)),
-        to_echo=None if first.name == ECHO else Spread.of(_ratios(group, everything, ECHO)),
+        to_echo=Spread.of(_ratios(group, everything, ECHO)) if _is_whole(first.name) else None,
         p50_ms=latency(50),
         p95_ms=latency(95),
         p99_ms=latency(99),
@@ -123,6 +124,11 @@ def _row(group: Sequence[Measurement], everything: Sequence[Measurement]) -> Row
         histogram=histogram([ms for each in group for ms in each.seen.latency_ms]),
         rates=rates,
     )
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a measurement had the machine for itself, and is not the echo."""
+    return name != ECHO and not name.startswith(f"{MIX}:")
 
 
 def _ratios(
@@ -155,6 +161,22 @@ def to_json(
         "rows": [asdict(row) for row in rows],
         "save_to_dapr": [asdict(each) for each in versus],
         "faults": list(faults),
+    }
+
+
+def for_bench(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """The closed loop's rates in the form in which `make bench` takes them over."""
+    return {
+        "rounds": [
+            {
+                "contender": f"ghz_{each.name}",
+                "concurrency": each.concurrency,
+                "round_number": each.round,
+                "values": {"rate": each.seen.rate},
+            }
+            for each in measurements
+            if each.loop == CLOSED and each.name in (ECHO, SAVE, SKIP, LOAD, DAPR)
+        ]
     }
 
 
