@@ -121,6 +121,7 @@ async def a_deleted_run_is_gone_but_its_versions_are_not_reused(subject: Subject
     assert standing.earlier is None
     assert standing.head is not None
     assert (standing.head.version, standing.head.snapshot_id) == (3, None)
+    assert 0 <= standing.now_us - standing.head.persisted_at_us < 60 * SECOND_US
     again = await subject.save(key, B)
     assert (again.version, again.reason) == (4, Reason.HEAD_GONE)
     assert await subject.runs(key.tenant) == [key.run_id]

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -74,12 +74,12 @@ async def database(url: str, memory: StoreMemory) -> AsyncIterator[Subject]:
             await make_older(engine, duration_us)
 
         async def tamper(key: RunKey) -> None:
+            of_run = snapshots.c.run_id == key.run_id
             async with engine.begin() as connection:
-                await connection.execute(
-                    update(snapshots)
-                    .where(snapshots.c.run_id == key.run_id)
-                    .values(state=b"something else")
-                )
+                state = (
+                    await connection.execute(select(snapshots.c.state).where(of_run))
+                ).scalar_one()
+                await connection.execute(update(snapshots).where(of_run).values(state=state[::-1]))
 
         yield Subject(await open_store(), open_store, pass_time, audit, tamper)
 

@@ -83,6 +83,23 @@ async def test_a_value_that_a_driver_refuses_is_not_quoted(
     assert SECRET not in caplog.text
 
 
+async def test_a_session_of_a_caller_is_told_as_little(
+    database_url: str, below: AsyncEngine
+) -> None:
+    key = RunKey("tenant", f"{SECRET}-{new_key().run_id}")
+    async with a_store(database_url) as store:
+        await store.append_many([an_append(key, STATE)])
+        taken = (await store.load(key, Newest())).snapshot
+        async with below.connect() as connection:
+            row = {**snapshot_row(taken), "version": 2, "snapshot_id": "other"}
+            await connection.execute(insert(snapshots), [row])
+            with pytest.raises(StorageUnavailable) as failed:
+                await store.append_in_session(connection, an_append(key, STATE, rules=None))
+    assert failed.value.cause == "OTHER"
+    assert SECRET not in everything_said(failed.value)
+    assert failed.value.__context__ is None
+
+
 @pytest.mark.parametrize(
     "url",
     [

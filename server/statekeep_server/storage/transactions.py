@@ -6,6 +6,7 @@ favour of another transaction. Once COMMIT was sent, an error that is not the da
 answer leaves the outcome unknown, and says so.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS = 4
 """A transaction that lost three times in a row meets more contention than patience helps."""
+
+BACK_OFF_S = 0.01
+"""Times the attempt: nothing beside the second in which the database found a deadlock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +94,16 @@ class Transactions:
             try:
                 return await self._write(work, attempt)
             except StartOver:
-                if attempt < MAX_ATTEMPTS:
-                    continue
-                failure = StorageUnavailable(LOCKED)
+                failure, again, pause_s = StorageUnavailable(LOCKED), attempt < MAX_ATTEMPTS, 0.0
             except DRIVER_ERRORS as error:
-                if _worth_another(diagnose(error), attempt):
-                    continue
-                failure = unavailable(error)
-            raise failure
+                diagnosis, failure = diagnose(error), unavailable(error)
+                again = _worth_another(diagnosis, attempt)
+                # The other one must get the lock that this one gave up for it.
+                pause_s = attempt * BACK_OFF_S if diagnosis.transient else 0.0
+            # Raised out here, or the driver's error would be its context.
+            if not again:
+                raise failure
+            await asyncio.sleep(pause_s)
 
     async def _write(
         self, work: Callable[[AsyncConnection, int], Awaitable[Done[T]]], attempt: int
@@ -124,6 +130,8 @@ async def _commit(connection: AsyncConnection) -> None:
     try:
         await connection.commit()
     except DRIVER_ERRORS as error:
+        # It may still be in its transaction: whoever got it next would read what is not committed.
+        await connection.invalidate()
         if diagnose(error).answered:
             raise
         failure = with_cause(CommitUnknown(), error)
