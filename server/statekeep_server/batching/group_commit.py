@@ -95,7 +95,7 @@ class _ArrivalRate:
         return seconds / max(self._mean_gap_s, 1e-6)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Waiter(Generic[T, R]):
     item: T
     size_bytes: int
