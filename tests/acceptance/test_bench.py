@@ -51,11 +51,12 @@ def check(streams: Any, paths: set[str]) -> None:
     assert set(streams) == {"around", "after"}
     for name, by_path in streams.items():
         assert set(by_path) == paths
-        for figures in by_path.values():
+        for path, figures in by_path.items():
             assert figures["saves"] == expected_saves(StreamName(name))
             assert figures["persisted"] + figures["skipped"] == figures["saves"]
             assert figures["rows_written"] >= figures["persisted"]
-            assert figures["statements"] >= figures["persisted"]
+            # Saves that come together may share their statements on the optimized path alone.
+            assert figures["statements"] >= (figures["persisted"] if path == "standard" else 1)
             assert 0 < figures["mean_ms"] <= figures["p99_ms"]
             assert figures["oracle_differences"] == figures["lost"] == figures["fallbacks"] == 0
 
