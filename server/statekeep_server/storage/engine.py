@@ -4,7 +4,8 @@ PostgreSQL: one pool, READ COMMITTED, with time limits on statements and on wait
 There is no pre-ping, which would cost three round trips per save: a connection that turns out
 dead is replaced, and what it was to do is done again (see `transactions`). Behind a pooler in
 transaction mode no statement is kept prepared, every statement runs in a transaction of its own
-(without one, preparing and executing may reach two servers), and the time limits are the client's.
+(preparing and executing must not reach two servers, whatever the driver sends in between), and
+the time limits are the client's.
 
 SQLite: one writing connection, so that savers queue here and not at the file's lock, and a few
 reading ones. WAL with `synchronous=FULL`: NORMAL may lose acknowledged commits at a power cut.
@@ -46,10 +47,15 @@ class Timeouts:
     lock_s: float
 
 
+UNCOUNTED = "statekeep_uncounted"
+"""The option of connections whose statements are nobody's save or load."""
+
+
 class StatementCounter:
     """Counts the statements that reach a database.
 
-    One for each execution, with however many rows, and one for each BEGIN, COMMIT and ROLLBACK.
+    One for each execution, with however many rows, and one for each BEGIN, COMMIT and ROLLBACK;
+    none on a connection with the option `UNCOUNTED`, which health checks use.
     """
 
     def __init__(self) -> None:
@@ -63,12 +69,13 @@ class StatementCounter:
         event.listen(engine, "commit", self._count_boundary)
         event.listen(engine, "rollback", self._count_boundary)
 
-    def _count(self, *_: object) -> None:
-        self.sent += 1
+    def _count(self, connection: Connection, *_: object) -> None:
+        if UNCOUNTED not in connection.get_execution_options():
+            self.sent += 1
 
     def _count_boundary(self, connection: Connection) -> None:
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            self.sent += 1
+            self._count(connection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
