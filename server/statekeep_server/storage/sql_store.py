@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from statekeep_server.config import PoolSettings, Settings
@@ -24,7 +24,7 @@ from statekeep_server.service.ports import (
 )
 from statekeep_server.storage.appending import Appended, Appending
 from statekeep_server.storage.durability import require_durable_postgresql, require_durable_sqlite
-from statekeep_server.storage.engine import Engines, Timeouts, open_engines
+from statekeep_server.storage.engine import UNCOUNTED, Engines, Timeouts, open_engines
 from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
 from statekeep_server.storage.one_statement import OneStatement
 from statekeep_server.storage.payloads import Payloads
@@ -266,13 +266,15 @@ class SqlStateStore:
 
     async def check(self) -> None:
         """Ask the database; on SQLite also become its writer for a moment."""
-        require_revision(await read_revision(self._engines.reader))
-        await self._transactions.write(self._check_writable)
+        uncounted = {UNCOUNTED: True}
+        require_revision(await read_revision(self._engines.reader.execution_options(**uncounted)))
+        await translated(self._check_writable(self._engines.writer.execution_options(**uncounted)))
 
-    async def _check_writable(self, connection: AsyncConnection, _attempt: int) -> Done[None]:
-        if await self._engines.dialect.is_read_only(connection):
-            raise StorageUnavailable(READ_ONLY)
-        return Done(None, 0)
+    async def _check_writable(self, writer: AsyncEngine) -> None:
+        async with writer.connect() as connection:
+            await connection.begin()
+            if await self._engines.dialect.is_read_only(connection):
+                raise StorageUnavailable(READ_ONLY)
 
     async def connection_limit(self) -> int | None:
         """Count the connections that this store's role may open; None where nothing limits them.
