@@ -57,6 +57,12 @@ async def test_what_is_not_there_is_none(service: StatePersistenceService) -> No
     assert await service.load_agent_state("run", snapshot_id) is None
 
 
+async def test_an_id_that_no_run_can_have_is_refused(service: StatePersistenceService) -> None:
+    for run_id in ("", "line\nbreak", "x" * 300):
+        with pytest.raises(InvalidField):
+            await service.load_agent_state(run_id)
+
+
 async def test_a_model_is_saved_like_its_fields(service: StatePersistenceService) -> None:
     class Plan(BaseModel):
         goal: str

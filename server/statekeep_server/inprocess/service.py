@@ -20,6 +20,7 @@ from statekeep_server.domain.errors import (
     SnapshotNotFound,
     StorageUnavailable,
 )
+from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import (
     DEFAULT_TENANT,
     ById,
@@ -28,6 +29,7 @@ from statekeep_server.domain.model import (
     SaveCommand,
     make_context,
 )
+from statekeep_server.domain.validation import validate_key, validate_selector
 from statekeep_server.flags import Flags
 from statekeep_server.inprocess.models import DeepAgentState, StatePersistenceRequest
 from statekeep_server.paths import open_facade
@@ -44,8 +46,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class StatePersistenceService:
     """Saves and loads agent states over a facade."""
 
-    def __init__(self, facade: StateFacade, *, tenant: str = DEFAULT_TENANT) -> None:
+    def __init__(
+        self, facade: StateFacade, limits: Limits, *, tenant: str = DEFAULT_TENANT
+    ) -> None:
         self._facade = facade
+        self._limits = limits
         self._tenant = tenant
 
     async def save_agent_state(
@@ -79,12 +84,15 @@ class StatePersistenceService:
     ) -> DeepAgentState | None:
         """Load the newest state of a run, or the one with this id; None when there is none.
 
-        A caller's session sees what it has staged. Raises StorageUnavailable when the database
+        A caller's session sees what it has staged. Raises InvalidField for an id that no run can
+        have, StorageUnavailable when the database
         cannot answer, and StateCorrupt when the stored bytes do not match their hash: neither is
         "no state".
         """
         key = RunKey(self._tenant, run_id)
         selector = Newest() if snapshot_id is None else ById(snapshot_id)
+        validate_key(key, self._limits)
+        validate_selector(selector, self._limits)
         try:
             loaded = await self._facade.load(key, selector, session=db_session)
         except (RunNotFound, SnapshotNotFound):
@@ -155,4 +163,4 @@ async def open_state_persistence(
         clock=SystemClock(),
         new_id=new_id,
     ) as facade:
-        yield StatePersistenceService(facade, tenant=tenant)
+        yield StatePersistenceService(facade, settings.limits, tenant=tenant)
