@@ -10,8 +10,10 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
   && { echo "$$python"; break; }; done)
 
 # Two environments: the second holds the code generator, which needs older libraries (decision 0005).
+# A third is made by `make bench` alone, for the rivals and the plots.
 VENV := .venv
 TOOLS := .venv-tools
+BENCH := .venv-bench
 PIP := -m pip --disable-pip-version-check --no-input --quiet
 BIN := $(VENV)/bin
 
@@ -19,7 +21,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve generate format lint type test test-quick check mutants bench load lock clean
+.PHONY: help setup demo serve generate format lint type test test-quick check mutants replay bench soak load lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -67,10 +69,23 @@ mutants: $(VENV)/.installed ## Put known faults back, one at a time, and see a t
 
 # A recording of the demo's agent, or FILE=… in the same format.
 FILE ?= build/recording.jsonl.gz
-bench: $(VENV)/.installed ## Replay recorded agent work on both paths and compare (FILE=… for your own)
+replay: $(VENV)/.installed ## Replay recorded agent work on both paths and compare (FILE=… for your own)
 	@mkdir -p build
 	@test -f "$(FILE)" || $(BIN)/statekeep bench record "$(FILE)"
 	@$(BIN)/statekeep bench replay "$(FILE)"
+
+# QUICK=1 takes about two minutes, PROFILE=1 adds where the time goes; more options in BENCH_ARGS.
+QUICK ?=
+PROFILE ?=
+BENCH_ARGS ?=
+bench: $(BENCH)/.installed ## Measure everything beside its rivals (QUICK=1, PROFILE=1, RIVALS=…, FILE=…)
+	@$(BENCH)/bin/python -m benchmarks --recording "$(FILE)" --rivals "$(RIVALS)" \
+	  $(if $(QUICK),--quick) $(if $(PROFILE),--profile) $(BENCH_ARGS)
+
+SAVES ?= 1000000
+RUNS ?= 100000
+soak: $(BENCH)/.installed ## Save a million states and watch the memory (SAVES=…, RUNS=…)
+	@$(BENCH)/bin/python -m benchmarks.soak --recording "$(FILE)" --saves $(SAVES) --runs $(RUNS)
 
 # Go programs, each pinned by a module of its own, built once: ghz in about a minute, and the Dapr
 # sidecar in about five, only for RIVALS=dapr.
@@ -100,7 +115,7 @@ $(DAPRD): tools/dapr/go.mod tools/dapr/go.sum
 
 # Only this command needs uv; what it pins is installed by pip.
 UV := uv==0.13.9
-lock: ## Pin the newest versions that fit, with hashes, in both lock files
+lock: ## Pin the newest versions that fit, with hashes, in all lock files
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python $(PIP) install $(UV)
 	@rm -f uv.lock
@@ -109,9 +124,12 @@ lock: ## Pin the newest versions that fit, with hashes, in both lock files
 	@rm -f uv.lock
 	@build/lock/bin/uv pip compile --quiet --python "$(PYTHON)" --universal --generate-hashes --upgrade \
 	  --no-header --output-file tools/generate.lock tools/generate.in
+	@build/lock/bin/uv pip compile --quiet --python "$(PYTHON)" --universal --generate-hashes --upgrade \
+	  --no-header --override benchmarks/overrides.in --output-file benchmarks/requirements.lock \
+	  benchmarks/requirements.in
 
 clean: ## Remove the environments and everything that was built or cached
-	@rm -rf $(VENV) $(TOOLS) build dist .coverage .coverage.* .hypothesis \
+	@rm -rf $(VENV) $(TOOLS) $(BENCH) build dist .coverage .coverage.* .hypothesis \
 	  .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -133,4 +151,13 @@ $(TOOLS)/.installed: tools/generate.lock
 	@echo "Installing what tools/generate.lock names into $(TOOLS) ..."
 	@$(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/python $(PIP) install --require-hashes -r tools/generate.lock
+	@touch $@
+
+# Without dependencies: the lock is whole, and holds one that a rival would not choose.
+$(BENCH)/.installed: benchmarks/requirements.lock client/python/pyproject.toml server/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "statekeep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing what benchmarks/requirements.lock names into $(BENCH) ..."
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python $(PIP) install --no-deps --require-hashes -r benchmarks/requirements.lock
+	@$(BENCH)/bin/python $(PIP) install --no-deps --no-build-isolation -e client/python -e server
 	@touch $@

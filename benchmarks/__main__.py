@@ -1,0 +1,176 @@
+"""Measure statekeep and its rivals side by side: `python -m benchmarks`, or `make bench`."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from benchmarks.bench import Bench, Plan, open_bench, say
+from benchmarks.elsewhere import add_elsewhere
+from benchmarks.machine import describe_commit, describe_machine, describe_versions
+from benchmarks.plots import can_plot, plot
+from benchmarks.postgresql import NOT_STARTED, Postgresql, run_postgresql
+from benchmarks.processes import ROOT, DidNotStart
+from benchmarks.profiles import profile
+from benchmarks.report import render_contenders, render_sizes, render_targets, to_json
+from benchmarks.scenarios import MeasureRound, Scenario
+from benchmarks.scenarios.catalogue import SCENARIOS
+from benchmarks.scenarios.rivals import dapr_missing
+from benchmarks.targets import TARGETS, evaluate
+from statekeep_server.bench.record import record
+from statekeep_server.bench.trajectories import (
+    TrajectoryError,
+    read_trajectories,
+    write_trajectories,
+)
+
+QUICK = Plan(rounds=2, measure_s=1.0, warm_up_s=0.3, scale=0.2)
+NO_POSTGRESQL = "PostgreSQL could not be started here"
+
+
+def main() -> None:
+    """Measure, print the table, write the results."""
+    arguments = _parse(sys.argv[1:])
+    plan = _plan(arguments)
+    recording = recording_of(arguments.recording)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    with _postgresql(plan) as postgresql:
+        try:
+            asyncio.run(_run(plan, recording, arguments.results, postgresql, arguments.profile))
+        except DidNotStart as error:
+            sys.exit(f"a server or worker ended: {error}")
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--recording", type=Path, help="recorded work, .jsonl.gz")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--quick", action="store_true", help="about two minutes")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="of each measurement")
+    parser.add_argument("--scale", type=float, help="of what is counted and not timed")
+    parser.add_argument("--scenarios", default="", help=", ".join(each.name for each in SCENARIOS))
+    parser.add_argument("--rivals", default="", help="dapr")
+    parser.add_argument("--profile", action="store_true", help="also say where the time goes")
+    return parser.parse_args(words)
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    base = QUICK if arguments.quick else Plan()
+    only = tuple(filter(None, arguments.scenarios.split(",")))
+    unknown = set(only) - {scenario.name for scenario in SCENARIOS}
+    if unknown:
+        sys.exit(f"there is no scenario {', '.join(sorted(unknown))}")
+    return Plan(
+        rounds=base.rounds if arguments.rounds is None else arguments.rounds,
+        measure_s=base.measure_s if arguments.seconds is None else arguments.seconds,
+        warm_up_s=base.warm_up_s,
+        scale=base.scale if arguments.scale is None else arguments.scale,
+        rivals=tuple(filter(None, arguments.rivals.split(","))),
+        only=only,
+    )
+
+
+def recording_of(path: Path | None) -> Path:
+    """The recording, made from the demo's agent where none is given. Exits if it is none."""
+    made = ROOT / "build" / "recording.jsonl.gz"
+    path = path or made
+    if path == made and not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_trajectories(path, record(runs=40, steps=40, seed=1))
+    try:
+        read_trajectories(path, limit=1)
+    except TrajectoryError as error:
+        sys.exit(str(error))
+    return path.resolve()
+
+
+@contextmanager
+def _postgresql(plan: Plan) -> Iterator[Postgresql | None]:
+    wanted = [each for each in SCENARIOS if not plan.only or each.name in plan.only]
+    if not any(scenario.postgresql for scenario in wanted):
+        yield None
+        return
+    started = run_postgresql()
+    try:
+        postgresql = started.__enter__()
+    except NOT_STARTED as error:
+        say(f"{NO_POSTGRESQL}: {type(error).__name__}: {error}")
+        yield None
+        return
+    try:
+        yield postgresql
+    finally:
+        started.__exit__(None, None, None)
+
+
+async def _run(
+    plan: Plan, recording: Path, results: Path, postgresql: Postgresql | None, profiled: bool
+) -> None:
+    about: dict[str, object] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "commit": describe_commit(ROOT),
+        "versions": describe_versions(),
+        "postgresql": await postgresql.settings() if postgresql else None,
+        "recording": recording.name,
+        "plan": {"rounds": plan.rounds, "measure_s": plan.measure_s, "scale": plan.scale},
+    }
+    async with open_bench(plan, recording, postgresql) as bench:
+        dapr_missing(bench)
+        await _measure_all(bench)
+        if profiled and postgresql is not None:
+            await profile(bench, results)
+        add_elsewhere(bench, results)
+        outcomes = [evaluate(target, bench.rounds, bench.missing) for target in TARGETS]
+        found = to_json(bench.rounds, outcomes, bench.problems, about)
+        _write(results / "latest.json", orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
+        tables = [render_targets(outcomes), render_contenders(bench.rounds)]
+        text = "\n\n".join([*tables, render_sizes(bench.rounds)])
+        _write(results / "latest.md", f"{_heading(about)}\n\n{text}\n".encode())
+        if can_plot():
+            plot(bench.rounds, outcomes, results)
+        sys.stdout.write(f"{tables[1]}\n\n{tables[0]}\n")
+        for problem in bench.problems:
+            say(f"doubtful: {problem}")
+
+
+async def _measure_all(bench: Bench) -> None:
+    """Open every scenario, then go through all of them once in each round."""
+    plan = bench.plan
+    async with AsyncExitStack() as stack:
+        opened: list[tuple[Scenario, MeasureRound]] = []
+        for scenario in SCENARIOS:
+            if plan.only and scenario.name not in plan.only:
+                bench.lacks("not asked for", *scenario.contenders)
+            elif scenario.postgresql and bench.postgresql is None:
+                bench.lacks(NO_POSTGRESQL, *scenario.contenders)
+            else:
+                say(f"preparing: {scenario.name}")
+                opened.append((scenario, await stack.enter_async_context(scenario.open(bench))))
+        for number in range(plan.rounds):
+            for scenario, measure in opened:
+                say(f"round {number + 1} of {plan.rounds}: {scenario.name}")
+                await measure(number)
+
+
+def _heading(about: dict[str, object]) -> str:
+    machine = about["machine"]
+    return f"Commit {about['commit']}, {about['date']}, {machine}, recording {about['recording']}."
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that readers see whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A Python gRPC client that saves prepared bodies, by unary calls or over one stream.
+
+    python -m benchmarks.python_client
+
+Reads one specification a line. Both ways send the same bodies and keep as many saves under way, so
+that their ratio shows what a stream is worth to a client in Python. Answers are not decoded.
+"""
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import grpc
+import orjson
+import uvloop
+
+from benchmarks.bench import SAVE
+from benchmarks.features import streaming
+from benchmarks.states import make_states, save_request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What to send.
+
+    Attributes:
+        in_flight: Saves under way at once.
+    """
+
+    way: Literal["unary", "stream"]
+    target: str
+    recording: str
+    prefix: str
+    first_step: int
+    in_flight: int = 16
+    duration_s: float = 2.0
+    state_bytes: int = 10_240
+    runs: int = 256
+
+
+def _bodies(spec: Spec) -> Any:
+    states = make_states(Path(spec.recording), state_bytes=spec.state_bytes)
+    life = time.time_ns()
+    for i in count():
+        run_id = f"{spec.prefix}-{i % spec.runs}"
+        state = states.state(run_id, spec.first_step + i // spec.runs)
+        yield save_request(run_id, state, request_id=f"{life}-{i}")
+
+
+async def _unary(spec: Spec, channel: grpc.aio.Channel, end_s: float) -> int:
+    call: Any = channel.unary_unary(SAVE)
+    bodies = _bodies(spec)
+    answered = 0
+
+    async def work() -> None:
+        nonlocal answered
+        while time.perf_counter() < end_s:
+            await call(next(bodies), timeout=30)
+            answered += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(spec.in_flight):
+            group.create_task(work())
+    return answered
+
+
+async def _stream(spec: Spec, channel: grpc.aio.Channel, end_s: float) -> int:
+    found = streaming()
+    if found is None:
+        raise ValueError("the contract has no streaming save")
+    call: Any = channel.stream_stream(found.path)(timeout=spec.duration_s + 30)
+    room = asyncio.Semaphore(spec.in_flight)
+    answered = 0
+
+    async def write() -> None:
+        for body in _bodies(spec):
+            await room.acquire()
+            if time.perf_counter() >= end_s:
+                break
+            await call.write(found.wrap(body))
+        await call.done_writing()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write())
+        async for _ in call:
+            answered += 1
+            room.release()
+    return answered
+
+
+async def measure(spec: Spec) -> dict[str, Any]:
+    """Save in a closed loop. Raises grpc.aio.AioRpcError."""
+    options = [("grpc.max_receive_message_length", 1 << 24)]
+    async with grpc.aio.insecure_channel(spec.target, options=options) as channel:
+        way = _unary if spec.way == "unary" else _stream
+        cpu_s, began_s = time.process_time(), time.perf_counter()
+        answered = await way(spec, channel, began_s + spec.duration_s)
+        elapsed_s = time.perf_counter() - began_s
+        cpu_s = time.process_time() - cpu_s
+    return {"answered": answered, "elapsed_s": elapsed_s, "cpu_s": cpu_s}
+
+
+def main() -> None:
+    """Answer each specification."""
+    for line in sys.stdin.buffer:
+        try:
+            answer = uvloop.run(measure(Spec(**orjson.loads(line))))
+        except grpc.aio.AioRpcError as error:
+            answer = {"refused": str(error.code().name)}
+        sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What statekeep is compared with: each rival as its own users would run it."""

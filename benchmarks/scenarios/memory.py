@@ -1,0 +1,50 @@
+"""Memory: both paths after the same load, as many runs as the cache holds by default."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import psutil
+
+from benchmarks.bench import Bench
+from benchmarks.scenarios import MeasureRound
+
+RUNS = 50_000
+"""The most runs that the cache holds in its default size."""
+STATE_BYTES = 1_024
+CONCURRENCY = 64
+
+
+@asynccontextmanager
+async def open_memory(bench: Bench) -> AsyncIterator[MeasureRound]:
+    """Servers are started for the one measurement and ended after it."""
+    yield partial(_measure, bench)
+
+
+async def _measure(bench: Bench, number: int) -> None:
+    if number:  # it takes a minute
+        return
+    for path in ("standard", "optimized"):
+        async with bench.statekeep(f"memory_{path}", optimized=path == "optimized") as server:
+            before = resident_bytes(server.pid)
+            await bench.send(
+                server,
+                kind="prepare",
+                concurrency=CONCURRENCY,
+                prefix="memory",
+                runs=bench.plan.scaled(RUNS),
+                state_bytes=STATE_BYTES,
+            )
+            bench.note(
+                f"memory_{path}",
+                0,
+                number,
+                memory_bytes=resident_bytes(server.pid),
+                started_bytes=before,
+            )
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process tree has in memory and shares with no other."""
+    root = psutil.Process(pid)
+    return sum(each.memory_full_info().uss for each in (root, *root.children(recursive=True)))
