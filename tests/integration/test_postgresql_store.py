@@ -124,14 +124,15 @@ async def test_the_loser_of_a_deadlock_tries_again(
     postgresql: Postgresql, postgresql_url: str, below: AsyncEngine
 ) -> None:
     database = make_url(postgresql_url).database
-    await postgresql.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '20ms'")
+    # A waiting transaction looks once, so late: the other one must be waiting by then.
+    await postgresql.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '1s'")
     tenant = new_key().run_id
     first, second = RunKey(tenant, "first"), RunKey(tenant, "second")
-    async with a_store(postgresql_url) as store:
+    async with a_store(postgresql_url, lock_timeout_s=30.0) as store:
         await store.append_many([an_append(first), an_append(second)])
         async with holding(below, second) as other:
             # The other one must not be the loser.
-            await other.execute(text("SET LOCAL deadlock_timeout = '5s'"))
+            await other.execute(text("SET LOCAL deadlock_timeout = '60s'"))
             both = [an_append(first, rules=None), an_append(second, rules=None)]
             saving = asyncio.create_task(store.append_many(both))
             while not [
