@@ -103,6 +103,7 @@ BANS = [
         calls=frozenset({"asyncio.create_task", "asyncio.ensure_future", "loop.create_task"}),
         instead="use Detached, or a TaskGroup: a task without an owner is lost or leaks",
         allowed={
+            "client/python/statekeep/_stream.py": "its reader ends with its context",
             "server/statekeep_server/batching/detached.py": "it owns tasks, and waits for them",
             "server/statekeep_server/batching/group_commit.py": "leaving it waits for its worker",
             "server/statekeep_server/service/sweeper.py": "its context ends it, and waits for it",

@@ -24,6 +24,8 @@ HEADER = '''\
 # Applied in this order to the whole text, documentation included.
 REPLACEMENTS: tuple[tuple[str, str], ...] = (
     (r'\A"""(?s:.*?)"""\n', HEADER),
+    (r"^    # Only asynchronous\.\n(?s:.*?)^    # Both ways again\.\n", ""),
+    (r"^from statekeep\._stream import SaveStream\n", ""),
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
     (r"\bAwaitable\[(\w+)\]", r"\1"),

@@ -8,12 +8,15 @@ import pytest
 from grpc import StatusCode
 
 from statekeep.v1 import agent_state_service_pb2 as pb
+from statekeep_server.config import Settings
 from statekeep_server.domain.errors import SchemaMismatch, StateCorrupt, StorageUnavailable
 from statekeep_server.domain.model import Path
+from statekeep_server.transport.server import serve
 from statekeep_server.transport.words import ERROR_REASONS
 from tests.support.wire import (
     Refusal,
     Wire,
+    connected,
     gate,
     new_run,
     open_faulty_wire,
@@ -102,6 +105,18 @@ async def deadline_exceeded(wire: Wire, world: World) -> Refusal:
     return refused
 
 
+async def shutting_down(wire: Wire, world: World) -> Refusal:
+    serving = serve(world.facade, Settings(database_url="memory", port=0))
+    running = await serving.__aenter__()
+    async with connected(running.port) as other:
+        call = other.state.SaveAgentStateStream()
+        await call.initial_metadata()
+        stopping = asyncio.create_task(serving.__aexit__(None, None, None))
+        refused = await refusal(call.read())
+        await stopping
+    return refused
+
+
 async def unauthenticated(wire: Wire, world: World) -> Refusal:
     return await refusal(
         wire.state.SaveAgentState(save_request(), metadata=[("authorization", "Bearer wrong")])
@@ -167,6 +182,7 @@ EXPECTED: dict[str, tuple[Provoke, StatusCode, set[str]]] = {
     "SNAPSHOT_NOT_FOUND": (snapshot_not_found, StatusCode.NOT_FOUND, {"run_id", "version"}),
     "STATE_CORRUPT": (state_corrupt, StatusCode.DATA_LOSS, {"run_id", "snapshot_id"}),
     "OVERLOADED": (overloaded, StatusCode.RESOURCE_EXHAUSTED, {"limit"}),
+    "SHUTTING_DOWN": (shutting_down, StatusCode.UNAVAILABLE, set()),
     "STORAGE_UNAVAILABLE": (storage_unavailable, StatusCode.UNAVAILABLE, {"cause"}),
     "COMMIT_UNKNOWN": (commit_unknown, StatusCode.UNAVAILABLE, {"request_id"}),
     "DEADLINE_EXCEEDED": (deadline_exceeded, StatusCode.DEADLINE_EXCEEDED, set()),

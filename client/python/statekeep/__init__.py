@@ -28,6 +28,7 @@ from statekeep._errors import (
     Unavailable,
     VersionConflict,
 )
+from statekeep._stream import SaveStream, StreamedSave
 from statekeep._sync_client import Client
 from statekeep._types import (
     CheckpointType,
@@ -37,6 +38,7 @@ from statekeep._types import (
     LoadedState,
     RunMetadata,
     Save,
+    SaveOptions,
     SaveOutcome,
     SaveResult,
     ServingPath,
@@ -66,8 +68,10 @@ __all__ = [
     "RequestIdReused",
     "RunMetadata",
     "Save",
+    "SaveOptions",
     "SaveOutcome",
     "SaveResult",
+    "SaveStream",
     "SchemaMismatch",
     "ServerInfo",
     "ServerNotFound",
@@ -77,6 +81,7 @@ __all__ = [
     "SnapshotMetadata",
     "StaleWriter",
     "StatekeepError",
+    "StreamedSave",
     "Unauthenticated",
     "Unavailable",
     "VersionConflict",

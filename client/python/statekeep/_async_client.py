@@ -37,6 +37,7 @@ from statekeep._requests import (
     save_request,
 )
 from statekeep._status import error_of_call
+from statekeep._stream import SaveStream
 from statekeep._types import (
     CheckpointType,
     CheckpointTypeName,
@@ -250,6 +251,33 @@ class AsyncClient:
             raise
         return batch_results(response, saves, batch.refused)
 
+    # Only asynchronous.
+    def stream(self, *, timeout_s: float | None = None) -> SaveStream:
+        """Open a stream of saves, for many saves that need not wait for each other.
+
+            async with client.stream() as stream:
+                sent = [await stream.save("run-1", {"step": step}) for step in range(100)]
+            results = [await save for save in sent]
+
+        Nothing is retried: a failure says which save it was, and sending that again with its
+        `request_id` is safe. See `SaveStream`.
+
+        Args:
+            timeout_s: Of the whole stream; none unless given. Each save has the server's default.
+        """
+        connection = self._opened()
+
+        def explain(failure: grpc.RpcError, request_id: str) -> StatekeepError:
+            target, limit_s = self._config.target, timeout_s or 0.0
+            return error_of_call(failure, target=target, timeout_s=limit_s, request_id=request_id)
+
+        def open_call() -> grpc.aio.StreamStreamCall[Any, Any]:
+            metadata = call_metadata(self._config, connection.inject)
+            return connection.states.SaveAgentStateStream(timeout=timeout_s, metadata=metadata)
+
+        return SaveStream(open_call, explain)
+
+    # Both ways again.
     @overload
     async def load(
         self,

@@ -49,6 +49,7 @@ BY_REASON: dict[str, type[StatekeepError]] = {
     "SNAPSHOT_NOT_FOUND": NotFound,
     "STATE_CORRUPT": DataLoss,
     "OVERLOADED": Overloaded,
+    "SHUTTING_DOWN": Unavailable,
     "STORAGE_UNAVAILABLE": Unavailable,
     "COMMIT_UNKNOWN": CommitUnknown,
     "DEADLINE_EXCEEDED": DeadlineExceeded,

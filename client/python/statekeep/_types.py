@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypedDict, TypeVar
 
 from statekeep._ids import new_request_id
 
@@ -112,6 +112,24 @@ class Save:
     ignored_fields: Sequence[str] = ()
     writer_sequence: int | None = None
     content_type: str = ""
+
+
+class SaveOptions(TypedDict, total=False):
+    """What a save may say besides its run and its state: the fields of `Save` by their names."""
+
+    checkpoint_type: CheckpointType | CheckpointTypeName
+    thread_id: str
+    user_id: str
+    agent_phase: str
+    execution_context: Mapping[str, str]
+    is_recovery_point: bool
+    expires_at: datetime | timedelta | None
+    request_id: str
+    attempt: int
+    expected_version: int | None
+    ignored_fields: Sequence[str]
+    writer_sequence: int | None
+    content_type: str
 
 
 @dataclass(frozen=True, slots=True)

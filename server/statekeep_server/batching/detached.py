@@ -37,10 +37,14 @@ class Detached:
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Start the work and wait for its result. Cancelling the wait leaves the work alone."""
+        return await asyncio.shield(self.start(work))
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start the work, behind all that was started before; to be waited for with a shield."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -2,12 +2,16 @@
 
 A stream that saves B and then A again must not find A unchanged against the head from before B;
 and a thousand saves of one run must not wait for its row lock on a thousand connections.
+
+Work may end its turn early and leave a future in the key's line: what it has queued elsewhere, in
+order, and is not done yet. Whoever has the turn next sees it, and decides with it or waits for it.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class _Ordered(Protocol):
@@ -18,34 +22,157 @@ class _Ordered(Protocol):
 K = TypeVar("K", bound=_Ordered)
 
 
-class Turns(Generic[K]):
-    """A fair lock per key, kept only while somebody holds it or waits for it."""
+class _Line:
+    """What is known of a key while anybody is interested in it."""
 
     def __init__(self) -> None:
-        self._locks: dict[K, tuple[asyncio.Lock, int]] = {}
+        self.held = False
+        self.users = 0
+        self.returning: deque[asyncio.Future[None]] = deque()
+        self.arriving: deque[asyncio.Future[None]] = deque()
+        self.queued: dict[asyncio.Future[Any], None] = {}  # a set in order
+
+    def pass_on(self) -> None:
+        """Give the turn to the next one: who had it before comes before who never had."""
+        for waiting in (self.returning, self.arriving):
+            while waiting:
+                waiter = waiting.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
+        self.held = False
+
+    async def wait_in(self, waiting: deque[asyncio.Future[None]], *, holding: bool) -> None:
+        """Wait at the end of a queue for the turn; give it up first where it is held."""
+        waiter = asyncio.get_running_loop().create_future()
+        waiting.append(waiter)
+        if holding:
+            self.pass_on()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():
+                self.pass_on()  # it was given to the one that is cancelled
+            raise
+
+
+class Turn(Generic[K]):
+    """One piece of work's place in the line of its key."""
+
+    def __init__(self, turns: "Turns[K]", key: K) -> None:
+        self._turns = turns
+        self._key = key
+        self._line: _Line | None = None
+        self._returns = False
+        self._has_queued = False
+
+    async def enter(self) -> None:
+        """Wait for the turn; nothing to do where it is held.
+
+        Work that had its turn and comes back (what it queued has failed) goes before all that has
+        arrived since, or it would be overtaken by what is to come after it.
+        """
+        if self._line is not None:
+            return
+        line = self._turns.join(self._key)
+        try:
+            if line.held:
+                waiting = line.returning if self._returns else line.arriving
+                await line.wait_in(waiting, holding=False)
+        except asyncio.CancelledError:
+            self._turns.part(self._key)
+            raise
+        line.held = self._returns = True
+        self._line = line
+
+    def leave(self) -> None:
+        """Let the next one have its turn; nothing to do where it is not held."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.pass_on()
+            self._turns.part(self._key)
+
+    @property
+    def queued(self) -> tuple[asyncio.Future[Any], ...]:
+        """What earlier work has queued and is not done, oldest first. Asked by the holder."""
+        return tuple(self._held().queued)
+
+    def queue(self, work: asyncio.Future[Any]) -> None:
+        """Leave a future in the line until it is done. Done by the holder."""
+        line, key = self._held(), self._key
+        self._turns.join(key)
+        line.queued[work] = None
+        self._has_queued = True
+
+        def ended(done: asyncio.Future[Any]) -> None:
+            del line.queued[done]
+            self._turns.part(key)
+
+        work.add_done_callback(ended)
+
+    async def drained(self) -> None:
+        """Wait until all that was queued before this work is done, or came back and is done.
+
+        Done by the holder. Work that comes back itself has nothing before it any more.
+        """
+        if not self._has_queued and (queued := self.queued):
+            await asyncio.wait(queued)
+            line = self._held()
+            if line.returning:
+                await self._step_back(line)
+
+    async def _step_back(self, line: _Line) -> None:
+        """Let those that came back go first, and nobody else."""
+        self._line = None
+        try:
+            await line.wait_in(line.returning, holding=True)
+        except asyncio.CancelledError:
+            self._turns.part(self._key)
+            raise
+        self._line = line
+
+    def _held(self) -> _Line:
+        if self._line is None:
+            raise RuntimeError("the turn is not held")
+        return self._line
+
+
+class Turns(Generic[K]):
+    """A fair line per key, kept only while somebody stands in it or has queued something."""
+
+    def __init__(self) -> None:
+        self._lines: dict[K, _Line] = {}
 
     def __len__(self) -> int:
-        return len(self._locks)
+        return len(self._lines)
 
     @asynccontextmanager
-    async def of(self, key: K) -> AsyncIterator[Self]:
-        """Wait for the key's turn and hold it."""
-        lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
-        self._locks[key] = (lock, users + 1)
+    async def of(self, key: K) -> AsyncIterator[Turn[K]]:
+        """Wait for the key's turn and hold it, unless it is left early."""
+        turn = Turn(self, key)
+        await turn.enter()
         try:
-            async with lock:
-                yield self
+            yield turn
         finally:
-            lock, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = (lock, users - 1)
+            turn.leave()
 
     @asynccontextmanager
-    async def of_all(self, keys: Iterable[K]) -> AsyncIterator[Self]:
+    async def of_all(self, keys: Iterable[K]) -> AsyncIterator[list[Turn[K]]]:
         """Hold the turns of many keys, taken in their order so that callers cannot deadlock."""
         async with AsyncExitStack() as stack:
-            for key in sorted(set(keys)):
-                await stack.enter_async_context(self.of(key))
-            yield self
+            yield [await stack.enter_async_context(self.of(key)) for key in sorted(set(keys))]
+
+    def join(self, key: K) -> _Line:
+        """Count somebody who is interested in a key's line; each needs one `part`."""
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line()
+        line.users += 1
+        return line
+
+    def part(self, key: K) -> None:
+        """Count somebody out; the line goes with the last one."""
+        line = self._lines[key]
+        line.users -= 1
+        if not line.users:
+            del self._lines[key]

@@ -7,6 +7,7 @@
     │   ├── RequestIdReused  VersionConflict  StaleWriter
     │   ├── RunNotFound  SnapshotNotFound  Unauthenticated
     │   ├── Overloaded          a fallback would only add to the load
+    │   ├── ShuttingDown        another server takes what this one no longer begins
     │   └── DeadlineExceeded
     └── Failed                  the system is at fault: the optimized path falls back
         ├── StorageUnavailable
@@ -177,6 +178,12 @@ class Overloaded(Refused):
     """The server has too much to do; try again later."""
 
     reason = "OVERLOADED"
+
+
+class ShuttingDown(Refused):
+    """The server is stopping and begins nothing more for this call."""
+
+    reason = "SHUTTING_DOWN"
 
 
 class DeadlineExceeded(Refused):

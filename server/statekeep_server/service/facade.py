@@ -6,6 +6,7 @@ carries the same request id and the next attempt number, so that a save whose fi
 lost on the way back happens once.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -88,6 +89,16 @@ class StateFacade:
 
     async def save(self, command: SaveCommand, *, deadline_s: float | None = None) -> SaveAck:
         """Save one state; raise a StateError when it is not acknowledged."""
+        return await asyncio.shield(self.begin_save(command, deadline_s=deadline_s))
+
+    def begin_save(
+        self, command: SaveCommand, *, deadline_s: float | None = None
+    ) -> asyncio.Task[SaveAck]:
+        """Begin a save, which then goes on whatever becomes of the caller; raise what `save` does.
+
+        Saves of a run are applied in the order in which they are begun. Wait with a shield:
+        cancelling the task is cancelling the save.
+        """
         deadline = Deadline.after(self._clock, deadline_s)
         path = self.path_now()
         service = self._service(path)
@@ -98,12 +109,8 @@ class StateFacade:
         except StateError as error:
             service.counters.failed(error)
             raise
-        try:
-            return await self._detached.run(self._counted(1, self._save(path, save, deadline)))
-        except StateError as error:
-            # A caller that gave no id learns the one to retry with.
-            named = {"request_id": command.request_id, **error.metadata}
-            raise error.extended(**named) from error.__cause__
+        self._saves_under_way += 1
+        return self._detached.start(self._save(path, save, deadline))
 
     async def save_many(
         self,
@@ -137,8 +144,8 @@ class StateFacade:
                 len(saves), self._save_many(path, list(saves.values()), deadline, atomic=atomic)
             )
         )
-        for index, ack in zip(saves, acks, strict=True):
-            answers[index] = ack
+        for (index, save), ack in zip(saves.items(), acks, strict=True):
+            answers[index] = _named_error(ack, save) if isinstance(ack, StateError) else ack
         return [answer for answer in answers if answer is not None]
 
     async def save_in_session(self, command: SaveCommand, session: object) -> SaveAck:
@@ -241,9 +248,19 @@ class StateFacade:
             self._saves_under_way -= saves
 
     async def _save(self, path: Path, save: PreparedSave, deadline: Deadline) -> SaveAck:
-        return await self._with_fallback(
-            path, save, lambda service, attempt: service.save(attempt, deadline)
-        )
+        """Save what is counted already."""
+        try:
+            # Held until the save is queued, and kept for its fallback where it cannot be.
+            async with self._standard.turns.of(save.command.key) as turn:
+                return await self._with_fallback(
+                    path, save, lambda service, attempt: service.save(attempt, deadline, turn)
+                )
+        except StateError as error:
+            # A caller that gave no id learns the one to retry with.
+            named = {"request_id": save.command.request_id, **error.metadata}
+            raise error.extended(**named) from error.__cause__
+        finally:
+            self._saves_under_way -= 1
 
     async def _save_many(
         self, path: Path, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
@@ -295,7 +312,8 @@ class StateFacade:
     ) -> SaveAck | Exception:
         """Save one item of a batch that failed as a whole: the poisoned one alone fails."""
         try:
-            result = await self._standard.save(_next_attempt(save), deadline)
+            async with self._standard.turns.of(save.command.key) as turn:
+                result = await self._standard.save(_next_attempt(save), deadline, turn)
         except Exception as error:  # noqa: BLE001  # answered to the item's own caller
             self._standard.counters.failed(error)
             return error
@@ -347,7 +365,7 @@ class StateFacade:
         logger.error(
             "Optimized persistence failed: reason=%s",
             reason,
-            exc_info=None if reason == "CIRCUIT_OPEN" else first,
+            exc_info=None if reason == "CIRCUIT_OPEN" else _loggable(first),
         )
         self._optimized.counters.fell_back(first)
         return FallbackCause(reason, _describe(first))
@@ -381,6 +399,11 @@ class StateFacade:
                 raise _with_both_causes(first, second) from first
 
 
+def _named_error(error: StateError, save: PreparedSave) -> StateError:
+    """Say in an error which save it is about."""
+    return error.extended(**{"request_id": save.command.request_id, **error.metadata})
+
+
 def _acks(
     results: Sequence[SaveResult | Exception], path: Path, cause: FallbackCause | None = None
 ) -> Sequence[SaveAck | Exception]:
@@ -394,6 +417,17 @@ def _acks(
 def _next_attempt(save: PreparedSave) -> PreparedSave:
     """Make the next attempt of the same save."""
     return replace(save, command=replace(save.command, attempt=save.command.attempt + 1))
+
+
+class Unexpected(Exception):
+    """Stands in the log for an error of somebody else's, whose text may quote what was saved."""
+
+
+def _loggable(error: Exception) -> Exception:
+    """Make of an error what a log may print: where it happened, and no text but our own."""
+    if isinstance(error, StateError):
+        return error
+    return Unexpected(type(error).__name__).with_traceback(error.__traceback__)
 
 
 def _describe(error: Exception) -> str:

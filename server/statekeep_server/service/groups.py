@@ -3,12 +3,13 @@
 The standard path has none: each of its saves is a transaction of its own.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from statekeep_server.batching.group_commit import GroupCommit, GroupLimits
-from statekeep_server.domain.errors import StorageUnavailable
+from statekeep_server.domain.errors import Refused, StorageUnavailable
 from statekeep_server.domain.model import SaveResult
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.ports import Append, Probe, Standing, StateStore
@@ -16,10 +17,28 @@ from statekeep_server.service.ports import Append, Probe, Standing, StateStore
 
 @dataclass(frozen=True, slots=True)
 class QueuedSave:
-    """A save on its way to the next commit."""
+    """A save on its way to the next commit.
+
+    Attributes:
+        before: The save of the run that was queued before it, if that is not done yet.
+    """
 
     append: Append
     deadline: Deadline
+    before: "asyncio.Future[SaveResult] | None" = None
+
+    def check(self) -> None:
+        """Raise when the save shall not be sent any more.
+
+        A save whose predecessor could not be written falls back with it, behind it: written or
+        skipped without it, the run would end with the earlier of the two. One that was refused
+        is no reason, for it was decided.
+        """
+        self.deadline.check()
+        if self.before is not None and self.before.done() and not self.before.cancelled():
+            error = self.before.exception()
+            if error is not None and not isinstance(error, Refused):
+                raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +59,15 @@ async def open_groups(store: StateStore, limits: GroupLimits) -> AsyncIterator[G
     """Start the groups of a store; leaving commits what waits."""
 
     async def commit(batch: Sequence[QueuedSave]) -> Sequence[SaveResult | Exception]:
+        if len(batch) == 1:
+            batch[0].check()  # after a batch failed its saves are tried one by one
         return await store.append_many([queued.append for queued in batch])
 
     saves: GroupCommit[QueuedSave, SaveResult] = GroupCommit(
         commit,
         limits=limits,
         size_of=lambda queued: len(queued.append.save.command.state),
-        check=lambda queued: queued.deadline.check(),
+        check=QueuedSave.check,
         may_be_one_items_fault=lambda error: not is_the_databases_fault(error),
     )
     # One statement at a time: what arrives meanwhile shares the next, which is sent after all of

@@ -7,18 +7,19 @@ same pure function of the same head, so the two differ in cost and never in trut
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from cachetools import LRUCache
 
 from statekeep_server.batching.group_commit import QueueFull
-from statekeep_server.batching.turns import Turns
+from statekeep_server.batching.turns import Turn, Turns
 from statekeep_server.domain.canonical import IgnoredFields
 from statekeep_server.domain.errors import AtomicBatchFailed, Overloaded, RequestIdReused
 from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import (
     LoadedState,
+    Newest,
     Outcome,
     Path,
     PreparedSave,
@@ -27,7 +28,7 @@ from statekeep_server.domain.model import (
     SaveResult,
     Selector,
 )
-from statekeep_server.domain.policy import SkipRules, decide, persist_always
+from statekeep_server.domain.policy import SkipRules, decide, is_standing, persist_always
 from statekeep_server.domain.prepare import prepare
 from statekeep_server.domain.transition import answer_earlier, answer_skip
 from statekeep_server.service.counters import PathCounters
@@ -59,7 +60,7 @@ class StateService:
     """Saves and loads over one store.
 
     Args:
-        turns: Shared by both paths, so that saves of a run keep their order across a fallback.
+        turns: Those of both paths, so that saves of a run keep their order across a fallback.
         rules: When to skip; None persists every save.
         heads: The hint that chooses routes; None where there are no routes to choose.
         groups: Let saves share transactions; None gives each its own.
@@ -83,35 +84,40 @@ class StateService:
         self.heads = heads
         self.groups = groups
         self.counters = PathCounters(path)
-        self._turns = turns
+        self.turns = turns
         self._clock = clock
         self._ignored = ignored
         self._limits = limits
         self._rules = rules
         self._skips: LRUCache[RunKey, int] = LRUCache(SKIP_COUNTS)
-        self._pending: dict[RunKey, set[asyncio.Future[SaveResult]]] = {}
 
     def prepare(self, command: SaveCommand) -> PreparedSave:
         """Validate a save and derive what its payload says, once. Raises InvalidField."""
         return prepare(command, ignored=self._ignored, limits=self._limits)
 
-    async def save(self, save: PreparedSave, deadline: Deadline) -> SaveResult:
+    async def save(self, save: PreparedSave, deadline: Deadline, turn: Turn[RunKey]) -> SaveResult:
         """Save one state; answer after its commit, or after the barrier that found it unchanged.
 
-        A run's turn is held until the save is answered by the barrier or queued for a commit.
-        While saves of the run are queued, later ones join them: the head is about to move.
+        The run's turn is entered, where the caller does not hold it, and left when the save is
+        answered by the barrier or queued for a commit. It is still held when that raises, so that
+        a fallback keeps the save's place. While saves of the run are queued, later ones join
+        them: the head is about to move.
         """
         started_s = self._clock.monotonic_s()
-        key = save.command.key
-        async with self._turns.of(key):
-            cached = await self._cached(save)
-            result = await self._through_barrier(save, cached, deadline)
-            if result is None:
-                await self._forget(key)
-                if self.groups is None:
-                    result = await self._alone(save, deadline)
-                else:
-                    queued = self._queue(self.groups, save, deadline)
+        await turn.enter()
+        if self.groups is None:
+            await turn.drained()
+        cached = await self._cached(save, turn)
+        result = await self._through_barrier(save, cached, deadline, turn)
+        if result is None:
+            before = turn.queued
+            await self._forget(save.command.key)
+            if self.groups is None:
+                result = await self._alone(save, deadline)
+            else:
+                queued = self._queue(self.groups, save, deadline, before)
+                turn.queue(queued)
+        turn.leave()
         if result is None:
             result = await queued
         if cached is not None:
@@ -132,8 +138,9 @@ class StateService:
         """
         started_s = self._clock.monotonic_s()
         keys = {save.command.key for save in saves}
-        async with self._turns.of_all(keys):
-            await self._drained(keys)
+        async with self.turns.of_all(keys) as turns:
+            for turn in turns:
+                await turn.drained()
             results = await self._batch_through_barrier(saves, deadline, atomic=atomic)
             await self._all_acknowledged(saves, results)
             rest = [index for index, result in enumerate(results) if result is None]
@@ -160,26 +167,38 @@ class StateService:
         self, key: RunKey, selector: Selector, *, session: object | None = None
     ) -> LoadedState:
         """Load one live snapshot; a row is always read."""
-        if session is None:
-            loaded = await self.store.load(key, selector)
-        else:
+        if session is not None:
             loaded = await self.store.load_in_session(session, key, selector)
+        else:
+            recalled = await self._recall(key) if isinstance(selector, Newest) else None
+            loaded = recalled or await self.store.load(key, selector)
         self.counters.loaded()
         return loaded
 
+    async def _recall(self, key: RunKey) -> LoadedState | None:
+        """Load the newest snapshot from memory, if the head says that it is the one that stands."""
+        snapshot = self.store.recall(key)
+        if snapshot is None or self.groups is None:
+            return None
+        standing = await self.groups.probes.submit(Probe(key, ""))
+        head = standing.head
+        if head is None or not is_standing(head, standing.now_us):
+            return None
+        if head.snapshot_id != snapshot.snapshot_id:
+            return None
+        return LoadedState(snapshot=snapshot, head_version=head.version)
+
     async def delete_run(self, key: RunKey) -> int:
         """Delete a run's snapshots; return how many there were."""
-        async with self._turns.of(key):
-            await self._drained([key])
+        async with self.turns.of(key) as turn:
+            await turn.drained()
             await self._forget(key)
             self._skips.pop(key, None)
             return await self.store.delete_run(key)
 
-    async def _cached(self, save: PreparedSave) -> CachedHead | None:
+    async def _cached(self, save: PreparedSave, turn: Turn[RunKey]) -> CachedHead | None:
         """Ask the cache about a save that has a choice of routes."""
-        if self.heads is None or self._must_lock(save.command):
-            return None
-        if save.command.key in self._pending:
+        if self.heads is None or self._must_lock(save.command) or turn.queued:
             return None
         return await self.heads.get(save.command.key)
 
@@ -193,18 +212,22 @@ class StateService:
             or command.attempt > 1
         )
 
-    def _route(self, save: PreparedSave, cached: CachedHead | None) -> Route:
-        if self._must_lock(save.command) or save.command.key in self._pending:
+    def _route(self, save: PreparedSave, cached: CachedHead | None, turn: Turn[RunKey]) -> Route:
+        if self._must_lock(save.command) or turn.queued:
             return Route.LOCK
         if cached is not None and cached.comparison_hash != save.comparison_hash:
             return Route.LOCK
         return Route.BARRIER
 
     async def _through_barrier(
-        self, save: PreparedSave, cached: CachedHead | None, deadline: Deadline
+        self,
+        save: PreparedSave,
+        cached: CachedHead | None,
+        deadline: Deadline,
+        turn: Turn[RunKey],
     ) -> SaveResult | None:
         """Answer from what is committed, if that is the answer; None sends the save to the lock."""
-        if self._route(save, cached) is Route.LOCK:
+        if self._route(save, cached, turn) is Route.LOCK:
             return None
         deadline.check()
         probe = Probe(save.command.key, save.command.request_id)
@@ -268,34 +291,23 @@ class StateService:
         return Append(save=save, rules=self._rules, skips_in_a_row=skips)
 
     def _queue(
-        self, groups: Groups, save: PreparedSave, deadline: Deadline
+        self,
+        groups: Groups,
+        save: PreparedSave,
+        deadline: Deadline,
+        before: Sequence[asyncio.Future[SaveResult]],
     ) -> asyncio.Future[SaveResult]:
-        """Queue a save for the next commit, at once: the order of the queue is that of the run."""
-        key = save.command.key
-        pending = self._pending.get(key, set())
-        append = self._append(save, len(pending))
+        """Queue a save for the next commit, at once: the order of the queue is that of the run.
+
+        `before` are the saves of the run that are queued; this one goes with the last of them.
+        """
+        append = self._append(save, len(before))
         try:
-            queued = groups.saves.submit(QueuedSave(append, deadline))
+            return groups.saves.submit(QueuedSave(append, deadline, before[-1] if before else None))
         except QueueFull as error:
             raise Overloaded(
                 f"the commit queue is full ({error.limit})", limit=error.limit
             ) from None
-        self._pending[key] = pending
-        pending.add(queued)
-        queued.add_done_callback(lambda done: self._ended(key, done))
-        return queued
-
-    def _ended(self, key: RunKey, done: asyncio.Future[SaveResult]) -> None:
-        pending = self._pending[key]
-        pending.discard(done)
-        if not pending:
-            del self._pending[key]
-
-    async def _drained(self, keys: Iterable[RunKey]) -> None:
-        """Wait until no save of the runs is queued; their turns are held, so none comes."""
-        waiting = [future for key in keys for future in self._pending.get(key, ())]
-        if waiting:
-            await asyncio.wait(waiting)
 
     async def _forget(self, key: RunKey) -> None:
         """Forget what is remembered of a run, before it is written."""

@@ -29,6 +29,9 @@ STATE_SERVICE = agent_state_service_pb2.DESCRIPTOR.services_by_name["AgentStateS
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
+OPEN_ENDED = frozenset({f"/{STATE_SERVICE}/SaveAgentStateStream"})
+"""Streams that last as long as their client likes; each save in them has a deadline."""
+
 _MINUTE_MS = 60_000
 
 
@@ -58,17 +61,20 @@ async def serve(
         CannotServe: The settings would open the server by accident, or its address is taken.
     """
     check_protection(settings)
+    limiter = Limiter(_max_calls(settings))
+    draining = asyncio.Event()
     interceptor = RpcInterceptor(
-        Limiter(_max_calls(settings)),
+        limiter,
         TokenCheck(settings.token),
         trust_tenant=settings.trust_tenant_metadata,
         default_deadline_s=settings.default_deadline_s,
+        open_ended=OPEN_ENDED,
     )
     server = grpc.aio.server(interceptors=(interceptor,), options=_options(settings))
     health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     agent_state_service_pb2_grpc.add_AgentStateServiceServicer_to_server(
-        StateServicer(facade, settings.limits), server
+        StateServicer(facade, settings.limits, limiter, draining), server
     )
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
         AdminServicer(facade, settings), server
@@ -82,6 +88,7 @@ async def serve(
         try:
             yield RunningServer(port)
         finally:
+            draining.set()
             await _stop(server, health, settings.drain_timeout_s)
 
 

@@ -3,7 +3,8 @@
 Errors are raised, not written: the interceptor gives them their status.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -24,6 +25,8 @@ from statekeep_server.service.facade import StateFacade
 from statekeep_server.transport import convert, pages, status
 from statekeep_server.transport.interceptors.call import Call, current_call
 from statekeep_server.transport.interceptors.errors import explain
+from statekeep_server.transport.interceptors.limiter import Limiter
+from statekeep_server.transport.save_stream import SaveStream
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,11 +34,20 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
-    """The agents' service."""
+    """The agents' service.
 
-    def __init__(self, facade: StateFacade, limits: Limits) -> None:
+    Args:
+        limiter: Counts each save of a stream as a call of its own would be.
+        draining: Set when the server stops: streams then end.
+    """
+
+    def __init__(
+        self, facade: StateFacade, limits: Limits, limiter: Limiter, draining: asyncio.Event
+    ) -> None:
         self._facade = facade
         self._limits = limits
+        self._limiter = limiter
+        self._draining = draining
 
     async def SaveAgentState(
         self, request: pb.SaveAgentStateRequest, context: Context
@@ -43,6 +55,19 @@ class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
         call = current_call.get()
         command = _command(request, call)
         return convert.save_response(await self._facade.save(command, deadline_s=call.deadline_s))
+
+    # The stubs know only servicers that yield their answers; this one writes them.
+    async def SaveAgentStateStream(  # type: ignore[override]
+        self, requests: AsyncIterator[pb.SaveAgentStateStreamRequest], context: Context
+    ) -> None:
+        call = current_call.get()
+
+        def begin(request: pb.SaveAgentStateRequest) -> asyncio.Future[SaveAck]:
+            return self._begin(request, call, context.time_remaining())
+
+        # So that the client knows that it has a stream before it has an answer.
+        await context.send_initial_metadata(())
+        await SaveStream(begin, context.write, self._draining).serve(requests)
 
     async def BatchSaveAgentStates(
         self, request: pb.BatchSaveAgentStatesRequest, context: Context
@@ -101,6 +126,22 @@ class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
         key = self._key(request.run_id, call)
         deleted = await self._facade.delete_run(key, deadline_s=call.deadline_s)
         return pb.DeleteRunResponse(deleted_snapshots=deleted)
+
+    def _begin(
+        self, request: pb.SaveAgentStateRequest, call: Call, remaining_s: float | None
+    ) -> asyncio.Future[SaveAck]:
+        """Begin a save of a stream, counted until it is answered."""
+        command = _command(request, call)
+        size_bytes = len(command.state)
+        self._limiter.enter(size_bytes)
+        try:
+            deadline_s = call.deadline_s if remaining_s is None else remaining_s
+            ack = self._facade.begin_save(command, deadline_s=min(deadline_s, call.deadline_s))
+        except StateError:
+            self._limiter.leave(size_bytes)
+            raise
+        ack.add_done_callback(lambda _: self._limiter.leave(size_bytes))
+        return ack
 
     def _key(self, run_id: str, call: Call) -> RunKey:
         key = RunKey(call.tenant, run_id)

@@ -37,6 +37,8 @@ CODES: Mapping[type[errors.StateError], StatusCode] = {
     errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+    # Another server, or this one after its restart, takes the same saves.
+    errors.ShuttingDown: StatusCode.UNAVAILABLE,
     errors.StorageUnavailable: StatusCode.UNAVAILABLE,
     errors.CommitUnknown: StatusCode.UNAVAILABLE,
     errors.CircuitOpen: StatusCode.UNAVAILABLE,

@@ -63,3 +63,71 @@ async def test_an_error_inside_ends_the_turn() -> None:
         async with turns.of("run"):
             raise ValueError("inside")
     assert len(turns) == 0
+
+
+async def test_work_that_comes_back_goes_before_what_arrived_since() -> None:
+    turns: Turns[str] = Turns()
+    order: list[str] = []
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def first() -> None:
+        async with turns.of("run") as turn:
+            turn.queue(failed)
+            turn.leave()
+            with pytest.raises(ValueError, match="queue"):
+                await failed
+            await turn.enter()
+            await turn.drained()  # nothing stands before it
+            order.append("first")
+
+    async def later(name: str, *, drains: bool) -> None:
+        async with turns.of("run") as turn:
+            if drains:
+                await turn.drained()
+            order.append(name)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(first())
+        tasks.create_task(later("second", drains=True))
+        tasks.create_task(later("third", drains=False))
+        await asyncio.sleep(0)
+        failed.set_exception(ValueError("queue"))
+    assert order == ["first", "second", "third"]
+    assert len(turns) == 0
+
+
+async def test_what_is_queued_is_seen_until_it_is_done() -> None:
+    turns: Turns[str] = Turns()
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with turns.of("run") as turn:
+        turn.queue(work)
+    async with turns.of("run") as turn:
+        assert turn.queued == (work,)
+    assert len(turns) == 1
+    work.set_result(None)
+    async with turns.of("run") as turn:
+        await turn.drained()
+        assert turn.queued == ()
+    assert len(turns) == 0
+
+
+async def test_a_turn_that_is_given_to_a_cancelled_waiter_goes_on() -> None:
+    turns: Turns[str] = Turns()
+    async with turns.of("run"):
+        cancelled = asyncio.create_task(anext(_hold(turns)))
+        behind = asyncio.create_task(anext(_hold(turns)))
+        await asyncio.sleep(0)
+    cancelled.cancel()  # it has the turn already, and has not run since
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        await behind
+    assert len(turns) == 1  # the generator behind holds it
+
+
+async def test_only_the_holder_may_ask() -> None:
+    turns: Turns[str] = Turns()
+    async with turns.of("run") as turn:
+        turn.leave()
+        with pytest.raises(RuntimeError, match="not held"):
+            turn.queue(asyncio.get_running_loop().create_future())

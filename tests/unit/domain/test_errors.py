@@ -23,6 +23,7 @@ EVERY = [
     errors.SnapshotNotFound("run-1", version=3),
     errors.Unauthenticated(),
     errors.Overloaded(),
+    errors.ShuttingDown(),
     errors.DeadlineExceeded(),
     errors.StorageUnavailable("LOCKED"),
     errors.CommitUnknown(),

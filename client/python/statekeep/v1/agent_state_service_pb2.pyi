@@ -205,6 +205,57 @@ class SaveAgentStateResponse(google.protobuf.message.Message):
 Global___SaveAgentStateResponse: typing_extensions.TypeAlias = SaveAgentStateResponse
 
 @typing.final
+class SaveAgentStateStreamRequest(google.protobuf.message.Message):
+    """SaveAgentStateStreamRequest carries one save of a stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAVE_FIELD_NUMBER: builtins.int
+    @property
+    def save(self) -> Global___SaveAgentStateRequest:
+        """Required. The save. Its deadline is the server's default, or the end of the call if that comes
+        first.
+        """
+
+    def __init__(
+        self,
+        *,
+        save: Global___SaveAgentStateRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["save", b"save"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["save", b"save"]) -> None: ...
+
+Global___SaveAgentStateStreamRequest: typing_extensions.TypeAlias = SaveAgentStateStreamRequest
+
+@typing.final
+class SaveAgentStateStreamResponse(google.protobuf.message.Message):
+    """SaveAgentStateStreamResponse is the answer to one save of a stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAVED_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    @property
+    def saved(self) -> Global___SaveAgentStateResponse:
+        """The save was acknowledged."""
+
+    @property
+    def error(self) -> Global___BatchSaveError:
+        """The save failed. Its metadata names the `request_id` wherever the save has one."""
+
+    def __init__(
+        self,
+        *,
+        saved: Global___SaveAgentStateResponse | None = ...,
+        error: Global___BatchSaveError | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "result", b"result", "saved", b"saved"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "result", b"result", "saved", b"saved"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["result", b"result"]) -> typing.Literal["saved", "error"] | None: ...
+
+Global___SaveAgentStateStreamResponse: typing_extensions.TypeAlias = SaveAgentStateStreamResponse
+
+@typing.final
 class LoadAgentStateRequest(google.protobuf.message.Message):
     """LoadAgentStateRequest names one snapshot of a run."""
 
@@ -341,7 +392,7 @@ Global___BatchSaveResult: typing_extensions.TypeAlias = BatchSaveResult
 
 @typing.final
 class BatchSaveError(google.protobuf.message.Message):
-    """BatchSaveError says why one save of a batch failed, as a call of its own would have."""
+    """BatchSaveError says why one save of a batch or a stream failed, as a call of its own would have."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

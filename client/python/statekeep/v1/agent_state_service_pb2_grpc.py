@@ -42,6 +42,11 @@ class AgentStateServiceStub(object):
                 request_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateRequest.SerializeToString,
                 response_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateResponse.FromString,
                 _registered_method=True)
+        self.SaveAgentStateStream = channel.stream_stream(
+                '/statekeep.v1.AgentStateService/SaveAgentStateStream',
+                request_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamRequest.SerializeToString,
+                response_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamResponse.FromString,
+                _registered_method=True)
         self.LoadAgentState = channel.unary_unary(
                 '/statekeep.v1.AgentStateService/LoadAgentState',
                 request_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadAgentStateRequest.SerializeToString,
@@ -81,6 +86,21 @@ class AgentStateServiceServicer(object):
 
         Snapshot, head, audit record and request result are written in one transaction, and the
         answer is sent after its commit. A retry with the same `request_id` gets the first answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveAgentStateStream(self, request_iterator, context):
+        """SaveAgentStateStream saves many states over one call, each for itself, as SaveAgentState does.
+
+        The i-th answer is that of the i-th request, and is sent after its commit; a save that fails
+        answers with its error, and the stream goes on. Saves are not kept waiting for each other, so
+        send without waiting for answers; saves of one run are applied in the order of the stream, and
+        a save is compared with the one before it. The server has at most 64 saves of a stream under
+        way, and reads no more until an answer is sent. A server that stops answers what it has read
+        and ends the call with UNAVAILABLE: what has no answer is sent again, under the same
+        `request_id`, on another stream. A message that is not of this contract ends the call too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +154,11 @@ def add_AgentStateServiceServicer_to_server(servicer, server):
                     servicer.SaveAgentState,
                     request_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateRequest.FromString,
                     response_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateResponse.SerializeToString,
+            ),
+            'SaveAgentStateStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SaveAgentStateStream,
+                    request_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamRequest.FromString,
+                    response_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamResponse.SerializeToString,
             ),
             'LoadAgentState': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadAgentState,
@@ -191,6 +216,33 @@ class AgentStateService(object):
             '/statekeep.v1.AgentStateService/SaveAgentState',
             statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateRequest.SerializeToString,
             statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveAgentStateStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/statekeep.v1.AgentStateService/SaveAgentStateStream',
+            statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamRequest.SerializeToString,
+            statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,22 @@ _AgentStateServiceSaveAgentStateType = typing_extensions.TypeVar(
     ],
 )
 
+_AgentStateServiceSaveAgentStateStreamType = typing_extensions.TypeVar(
+    '_AgentStateServiceSaveAgentStateStreamType',
+    grpc.StreamStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
+    ],
+)
+
 _AgentStateServiceLoadAgentStateType = typing_extensions.TypeVar(
     '_AgentStateServiceLoadAgentStateType',
     grpc.UnaryUnaryMultiCallable[
@@ -121,7 +137,7 @@ _AgentStateServiceDeleteRunType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType, _AgentStateServiceLoadAgentStateType, _AgentStateServiceBatchSaveAgentStatesType, _AgentStateServiceListSnapshotsType, _AgentStateServiceListRunsType, _AgentStateServiceDeleteRunType]):
+class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType, _AgentStateServiceSaveAgentStateStreamType, _AgentStateServiceLoadAgentStateType, _AgentStateServiceBatchSaveAgentStatesType, _AgentStateServiceListSnapshotsType, _AgentStateServiceListRunsType, _AgentStateServiceDeleteRunType]):
     """AgentStateService keeps the state of agents: it saves after every step and gives back what was
     saved. An acknowledged save is durable, and the next load from any server returns it or
     something newer.
@@ -132,6 +148,10 @@ class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType,
         grpc.UnaryUnaryMultiCallable[
             statekeep.v1.agent_state_service_pb2.SaveAgentStateRequest,
             statekeep.v1.agent_state_service_pb2.SaveAgentStateResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
+            statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
@@ -161,6 +181,10 @@ class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType,
             statekeep.v1.agent_state_service_pb2.SaveAgentStateRequest,
             statekeep.v1.agent_state_service_pb2.SaveAgentStateResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
+            statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
             statekeep.v1.agent_state_service_pb2.LoadAgentStateResponse,
@@ -189,6 +213,18 @@ class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType,
 
     Snapshot, head, audit record and request result are written in one transaction, and the
     answer is sent after its commit. A retry with the same `request_id` gets the first answer.
+    """
+
+    SaveAgentStateStream: _AgentStateServiceSaveAgentStateStreamType
+    """SaveAgentStateStream saves many states over one call, each for itself, as SaveAgentState does.
+
+    The i-th answer is that of the i-th request, and is sent after its commit; a save that fails
+    answers with its error, and the stream goes on. Saves are not kept waiting for each other, so
+    send without waiting for answers; saves of one run are applied in the order of the stream, and
+    a save is compared with the one before it. The server has at most 64 saves of a stream under
+    way, and reads no more until an answer is sent. A server that stops answers what it has read
+    and ends the call with UNAVAILABLE: what has no answer is sent again, under the same
+    `request_id`, on another stream. A message that is not of this contract ends the call too.
     """
 
     LoadAgentState: _AgentStateServiceLoadAgentStateType
@@ -221,6 +257,10 @@ AgentStateServiceAsyncStub: typing_extensions.TypeAlias = AgentStateServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         statekeep.v1.agent_state_service_pb2.SaveAgentStateRequest,
         statekeep.v1.agent_state_service_pb2.SaveAgentStateResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
+        statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
@@ -261,6 +301,23 @@ class AgentStateServiceServicer(metaclass=abc.ABCMeta):
 
         Snapshot, head, audit record and request result are written in one transaction, and the
         answer is sent after its commit. A retry with the same `request_id` gets the first answer.
+        """
+
+    @abc.abstractmethod
+    def SaveAgentStateStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse], collections.abc.AsyncIterator[statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse]]:
+        """SaveAgentStateStream saves many states over one call, each for itself, as SaveAgentState does.
+
+        The i-th answer is that of the i-th request, and is sent after its commit; a save that fails
+        answers with its error, and the stream goes on. Saves are not kept waiting for each other, so
+        send without waiting for answers; saves of one run are applied in the order of the stream, and
+        a save is compared with the one before it. The server has at most 64 saves of a stream under
+        way, and reads no more until an answer is sent. A server that stops answers what it has read
+        and ends the call with UNAVAILABLE: what has no answer is sent again, under the same
+        `request_id`, on another stream. A message that is not of this contract ends the call too.
         """
 
     @abc.abstractmethod

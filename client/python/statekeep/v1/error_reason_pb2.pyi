@@ -126,6 +126,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
         { "reason": "INTERNAL", "metadata": { "trace_id": "4bf92f35…" } }
     """
+    ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 21
+    """The server is stopping and reads no more saves of this stream. What it answered is durable, the
+    rest was not begun: send it again, to any server, under the same request ids. Carries RetryInfo.
+
+        { "reason": "SHUTTING_DOWN", "metadata": {} }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the `google.rpc.ErrorInfo` that every failed call carries, without
@@ -236,5 +242,11 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 20
 """A bug in the server. The text says nothing; the log does, under the same trace id.
 
     { "reason": "INTERNAL", "metadata": { "trace_id": "4bf92f35…" } }
+"""
+ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 21
+"""The server is stopping and reads no more saves of this stream. What it answered is durable, the
+rest was not begun: send it again, to any server, under the same request ids. Carries RetryInfo.
+
+    { "reason": "SHUTTING_DOWN", "metadata": {} }
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

@@ -7,8 +7,9 @@ is open: probes carry no token, and must be answered under load.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from inspect import isasyncgen
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -44,6 +45,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         token_check: Refuses calls without the token.
         trust_tenant: Whether the metadata may name the tenant.
         default_deadline_s: For calls that come without a deadline.
+        open_ended: The streams, by method, that this deadline does not end.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         *,
         trust_tenant: bool,
         default_deadline_s: float,
+        open_ended: frozenset[str] = frozenset(),
     ) -> None:
         self._limiter = limiter
         self._token_check = token_check
         self._trust_tenant = trust_tenant
         self._default_deadline_s = default_deadline_s
+        self._open_ended = open_ended
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -100,22 +104,29 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _guarded_stream(self, handler: Handler, method: str, caller: Caller) -> Handler:
-        """Rebuild a handler that streams both ways, which is reflection's."""
+        """Rebuild a handler that streams both ways.
+
+        Its servicer is a generator of responses (reflection's), or writes them itself.
+        """
+        decode: Any = handler.request_deserializer
         serve: Any = handler.stream_stream
 
-        async def stream(requests: AsyncIterator[Any], context: Context) -> None:
-            # Written, not yielded: a generator that gRPC drops would leave the steps late.
+        async def stream(messages: AsyncIterator[bytes], context: Context) -> None:
             async with (
                 self._steps(method, caller, context, 0),
-                aclosing(serve(requests, context)) as responses,
+                aclosing(_decoded(messages, decode)) as requests,
             ):
-                async for response in responses:
-                    await context.write(response)
+                answering = serve(requests, context)
+                if not isasyncgen(answering):
+                    await answering
+                    return
+                # Written, not yielded: a generator that gRPC drops would leave the steps late.
+                async with aclosing(answering) as responses:
+                    async for response in responses:
+                        await context.write(response)
 
         return grpc.stream_stream_rpc_method_handler(
-            stream,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+            stream, response_serializer=handler.response_serializer
         )
 
     @asynccontextmanager
@@ -126,7 +137,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         try:
             self._limiter.enter(size_bytes)
             try:
-                async with asyncio.timeout(self._begin(caller, context)) as timer:
+                async with asyncio.timeout(self._begin(method, caller, context)) as timer:
                     yield
             except TimeoutError:
                 if not timer.expired():
@@ -139,7 +150,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         except Exception as error:  # noqa: BLE001 - the outermost step maps every error
             await _abort(error, method, context)
 
-    def _begin(self, caller: Caller, context: Context) -> float | None:
+    def _begin(self, method: str, caller: Caller, context: Context) -> float | None:
         """Tell the servicer of its call; return the time limit that gRPC does not keep itself."""
         # The stubs of gRPC do not know that there may be none.
         remaining_s: float | None = context.time_remaining()
@@ -147,16 +158,30 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             Call(
                 tenant=caller.tenant,
                 previous_attempts=caller.previous_attempts,
-                deadline_s=self._default_deadline_s if remaining_s is None else remaining_s,
+                deadline_s=self._deadline_s(method, remaining_s),
             )
         )
-        return self._default_deadline_s if remaining_s is None else None
+        if remaining_s is not None or method in self._open_ended:
+            return None
+        return self._default_deadline_s
+
+    def _deadline_s(self, method: str, remaining_s: float | None) -> float:
+        """Say how long a call may take; of an open-ended one, each save in it."""
+        if remaining_s is None or method in self._open_ended:
+            return self._default_deadline_s
+        return remaining_s
 
     def _too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(
             f"the call took longer than the {self._default_deadline_s:g} s that calls without a "
             "deadline get; a save may have happened: retry with the same request id"
         )
+
+
+async def _decoded(messages: AsyncIterator[bytes], decode: Any) -> AsyncGenerator[Any, None]:
+    """Decode a stream of messages here, not in gRPC, so that a malformed one has a status too."""
+    async for message in messages:
+        yield decode(message)
 
 
 def _open(handler: Handler, method: str) -> Handler:
