@@ -24,7 +24,7 @@ import orjson
 from benchmarks.states import States, make_states
 from load.dapr import APP_ID, DaprDidNotStart, dapr_sidecar
 from load.ghz import ROOT, GhzFailed
-from load.html import file_name, index_page, names, scenario_page
+from load.html import by_scenario, index_page, scenario_page
 from load.page import Baseline, make_page
 from load.plan import PLAN, Plan, PlanError, read_plan
 from load.rounds import DAPR, ECHO, STATEKEEP, Rounds, Stage
@@ -110,6 +110,7 @@ async def _measure(
     inputs: Inputs, database_server: Postgresql, folder: Path
 ) -> tuple[Rounds, dict[str, Any]]:
     """Start everybody and measure."""
+    busy = os.getloadavg()[0]  # before anything of ours is busy
     async with AsyncExitStack() as stack:
         start = stack.enter_async_context
         dsn, dapr_dsn = [await start(database_server.database()) for _ in range(2)]
@@ -144,6 +145,7 @@ async def _measure(
         "version": version("statekeep-server"),
         "commit": _commit(),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "load_average": round(busy, 2),
         "postgresql": setting["server_version"],
         "ghz": " ".join(_pinned("ghz")),
         **({"dapr": " ".join(_pinned("dapr"))} if inputs.daprd else {}),
@@ -180,9 +182,8 @@ def _report(inputs: Inputs, rounds: Rounds, about: dict[str, Any], output: Path)
     versus = against_dapr(rounds.measurements)
     page = make_page(rows, versus, about=about, baseline=inputs.baseline, faults=rounds.faults)
     output.mkdir(parents=True, exist_ok=True)
-    for name in names(rows):
-        mine = [row for row in rows if row.name == name]
-        file = output / file_name(name)
+    for name, mine in by_scenario(rows).items():
+        file = output / name
         file.with_suffix(".html").write_text(scenario_page(name, mine, about=about))
         file.with_suffix(".json").write_bytes(
             orjson.dumps(to_json(mine, [], about=about, faults=[]), option=orjson.OPT_INDENT_2)

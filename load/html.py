@@ -27,9 +27,7 @@ HEAD = (
 
 def index_page(rows: Sequence[Row], *, page: str, faults: Sequence[str]) -> str:
     """All figures, and links to the pages of the scenarios."""
-    links = " · ".join(
-        f'<a href="{file_name(name)}.html">{escape(name)}</a>' for name in names(rows)
-    )
+    links = " · ".join(f'<a href="{name}.html">{name}</a>' for name in by_scenario(rows))
     return _page(
         "Load run",
         [
@@ -50,7 +48,7 @@ def scenario_page(name: str, rows: Sequence[Row], *, about: Mapping[str, Any]) -
     ]
     for row in rows:
         pace = f"{row.concurrency} concurrent" if row.loop == CLOSED else f"{row.rps}/s"
-        parts.append(f"<h2>{escape(row.loop)} loop, {pace}</h2>")
+        parts.append(f"<h2>{escape(row.name)}, {row.loop} loop, {pace}</h2>")
         parts.append(_table(("status", "calls"), _counts(row.statuses)))
         if row.errors:
             parts.append(_table(("error", "calls"), _counts(row.errors)))
@@ -58,14 +56,12 @@ def scenario_page(name: str, rows: Sequence[Row], *, about: Mapping[str, Any]) -
     return _page(name, parts)
 
 
-def names(rows: Iterable[Row]) -> list[str]:
-    """The scenarios and contenders, each once."""
-    return list(dict.fromkeys(row.name for row in rows))
-
-
-def file_name(name: str) -> str:
-    """The name of a scenario's files, without their suffix."""
-    return name.replace(": ", "-")
+def by_scenario(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each page by its name; the parts of a mix share one with the whole."""
+    pages: dict[str, list[Row]] = {}
+    for row in rows:
+        pages.setdefault(row.name.partition(":")[0], []).append(row)
+    return pages
 
 
 def _figures(rows: Sequence[Row]) -> str:

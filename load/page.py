@@ -15,6 +15,9 @@ FIGURES = ("p50 ms", "p95 ms", "p99 ms", "OK", "not OK")
 FELL_BEHIND = 0.95
 """Below this share of the rate that was asked for, the open loop did not keep up."""
 
+BUSY = 0.7
+"""A load average above which something else needs the processors too."""
+
 Baseline = Mapping[tuple[str, str, int], Mapping[str, Any]]
 
 
@@ -33,6 +36,11 @@ def make_page(
         f"{about['ghz']}, {about['plan']['connections']} connections; states of "
         f"{about['plan']['state_bytes']:,} bytes; medians of {about['plan']['rounds']} rounds",
     ]
+    if about["load_average"] > BUSY:
+        lines.append(
+            f"The machine was busy with other work: load average {about['load_average']:.1f} "
+            "before the start. Do not trust these figures."
+        )
     for loop, title in (
         (CLOSED, "Closed loop: an answer begins the next call"),
         (OPEN, "Open loop: calls begin at a fixed rate, whatever is still under way"),
