@@ -74,12 +74,20 @@ def _window(messages: Sequence[dict[str, Any]], end: int, room: int) -> list[dic
         message = messages[end % len(messages)]
         size = len(orjson.dumps(message)) + 1
         if size > room:
-            content = str(message.get("content") or "")
-            message = {"role": message["role"], "content": content[: max(0, room - 60)]}
-            size = room
+            message = _cut(message, room)
+            size = len(orjson.dumps(message)) + 1
         window.insert(0, message)
         room -= size
     return window
+
+
+def _cut(message: dict[str, Any], room: int) -> dict[str, Any]:
+    """A message with as much of its text as fits; quotes and the like take more than one byte."""
+    text = str(message.get("content") or message.get("tool_calls") or "")
+    cut = {"role": message["role"], "content": text[:room]}
+    while (excess := len(orjson.dumps(cut)) + 1 - room) > 0 and cut["content"]:
+        cut["content"] = cut["content"][: -max(1, excess // 2)]
+    return cut
 
 
 def _tail(messages: list[dict[str, Any]]) -> bytes:

@@ -1,0 +1,113 @@
+"""Targets: ratios within a round, their median and spread, and what counts as met."""
+
+import pytest
+
+from benchmarks.measurements import Key, Measurement, Rounds
+from benchmarks.targets import TARGETS, Target, evaluate
+
+
+def measured(contender: str, number: int, rate: float, concurrency: int = 64) -> Measurement:
+    return Measurement(
+        contender=contender,
+        concurrency=concurrency,
+        round_number=number,
+        values={"rate": rate},
+    )
+
+
+def target(**changes: object) -> Target:
+    values: dict[str, object] = {
+        "name": "ours : theirs",
+        "concurrency": "64",
+        "bound": "at least",
+        "limit": 2.0,
+        "numerator": Key("ours", concurrency=64),
+        "denominators": (Key("theirs", concurrency=64),),
+    }
+    return Target(**(values | changes))  # type: ignore[arg-type]  # each by its name
+
+
+def test_a_ratio_is_made_within_a_round() -> None:
+    # Between the rounds the machine became three times as fast: no ratio may mix them.
+    rounds = Rounds(
+        [
+            measured("ours", 0, 200),
+            measured("theirs", 0, 100),
+            measured("ours", 1, 660),
+            measured("theirs", 1, 300),
+            measured("ours", 2, 900),
+            measured("theirs", 2, 300),
+        ]
+    )
+    outcome = evaluate(target(), rounds, {})
+    assert outcome.measured == pytest.approx(2.2)
+    assert outcome.spread == pytest.approx((2.0, 3.0))
+    assert outcome.met
+
+
+def test_a_round_without_one_side_does_not_count() -> None:
+    rounds = Rounds(
+        [measured("ours", 0, 100), measured("theirs", 0, 100), measured("ours", 1, 900)]
+    )
+    assert evaluate(target(), rounds, {}).measured == 1.0
+
+
+def test_another_concurrency_is_another_number() -> None:
+    rounds = Rounds([measured("ours", 0, 100), measured("theirs", 0, 100, concurrency=16)])
+    assert evaluate(target(), rounds, {}).measured is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "ratio", "met"),
+    [
+        ("at least", 2.0, True),
+        ("at least", 1.99, False),
+        ("at most", 2.0, True),
+        ("at most", 2.01, False),
+    ],
+)
+def test_the_limit_itself_is_enough(bound: str, ratio: float, met: bool) -> None:
+    rounds = Rounds([measured("ours", 0, ratio * 100), measured("theirs", 0, 100)])
+    assert evaluate(target(bound=bound), rounds, {}).met is met
+
+
+def test_what_was_not_measured_is_not_met_and_says_why() -> None:
+    rounds = Rounds([measured("ours", 0, 100)])
+    outcome = evaluate(target(), rounds, {"theirs": "not available yet"})
+    assert (outcome.measured, outcome.met, outcome.why) == (None, False, "not available yet")
+    assert outcome.to_json()["measured"] is None
+
+
+def test_the_best_rival_counts_and_missing_ones_do_not() -> None:
+    rivals = tuple(Key(name, concurrency=64) for name in ("theirs", "others", "absent"))
+    rounds = Rounds(
+        [measured("ours", 0, 300), measured("theirs", 0, 100), measured("others", 0, 200)]
+    )
+    assert evaluate(target(denominators=rivals, best=True), rounds, {}).measured == 1.5
+    assert evaluate(target(denominators=rivals), rounds, {}).measured is None
+
+
+def test_costs_are_added_up() -> None:
+    rivals = (Key("theirs", concurrency=64), Key("others", concurrency=64))
+    rounds = Rounds(
+        [measured("ours", 0, 600), measured("theirs", 0, 100), measured("others", 0, 200)]
+    )
+    assert evaluate(target(denominators=rivals), rounds, {}).measured == 2.0
+
+
+def test_a_share_stands_for_itself() -> None:
+    outcome = evaluate(
+        target(denominators=(), limit=0.6, unit="%"), Rounds([measured("ours", 0, 0.7)]), {}
+    )
+    assert (outcome.measured, outcome.met, outcome.target.wanted) == (0.7, True, "at least 60 %")
+
+
+def test_a_rival_that_did_nothing_gives_no_ratio() -> None:
+    rounds = Rounds([measured("ours", 0, 100), measured("theirs", 0, 0)])
+    assert evaluate(target(), rounds, {}).measured is None
+
+
+def test_every_row_has_its_concurrency_and_occurs_once() -> None:
+    names = [(each.name, each.concurrency) for each in TARGETS]
+    assert all(name and concurrency for name, concurrency in names)
+    assert len(set(names)) == len(names)
