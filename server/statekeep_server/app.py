@@ -12,7 +12,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from statekeep_server.config import Settings
+from statekeep_server.config import Settings, Worker
 from statekeep_server.domain.model import Path
 from statekeep_server.flags import Flags
 from statekeep_server.paths import open_facade
@@ -26,18 +26,26 @@ logger = logging.getLogger("statekeep.app")
 
 @asynccontextmanager
 async def open_server(
-    settings: Settings, *, flags: Callable[[], Flags] | None = None
+    settings: Settings,
+    *,
+    flags: Callable[[], Flags] | None = None,
+    worker: Worker | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve while the context is open; `settings.port` 0 lets the system choose one.
 
-    `flags` is read once per request and defaults to the settings.
+    `flags` is read once per request and defaults to the settings. `worker` says which of several
+    processes of one server this is.
     """
     fixed = Flags(settings.enable_optimized_persistence)
     async with (
         open_facade(
-            settings, flags=flags or (lambda: fixed), clock=SystemClock(), new_id=new_id
+            settings,
+            flags=flags or (lambda: fixed),
+            clock=SystemClock(),
+            new_id=new_id,
+            worker=worker,
         ) as facade,
-        serve(facade, settings) as running,
+        serve(facade, settings, worker=worker) as running,
     ):
         _announce(facade, settings, running)
         yield running

@@ -22,6 +22,21 @@ OPTIMIZED_POOL = PoolSettings(pool_size=15, max_overflow=25, pool_timeout_s=3.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One of the processes of a server.
+
+    Attributes:
+        index: Its number, from 0; a worker that is started again keeps it.
+        count: How many there are.
+        folder: Theirs alone: each has a socket in it, on which it tells what it counted.
+    """
+
+    index: int
+    count: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that a server is started with."""
 
@@ -29,6 +44,8 @@ class Settings:
     """`sqlite+aiosqlite:///PATH` or `postgresql+asyncpg://…`; may hold a password: never log it."""
     host: str = "127.0.0.1"
     port: int = 50_551
+    workers: int = 1
+    """Processes of `statekeep serve`; more than one need PostgreSQL and Linux."""
     enable_optimized_persistence: bool = False
     ignored_fields: tuple[str, ...] = field(default=())
     """Ignored in comparisons besides the default list."""

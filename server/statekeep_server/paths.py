@@ -16,7 +16,7 @@ from statekeep_server.batching.detached import Detached
 from statekeep_server.batching.group_commit import GroupLimits
 from statekeep_server.batching.turns import Turns
 from statekeep_server.cache.local import LocalHeadCache
-from statekeep_server.config import Settings
+from statekeep_server.config import Settings, Worker
 from statekeep_server.domain.canonical import DEFAULT_IGNORED_FIELDS, compile_ignored
 from statekeep_server.domain.model import Path, RunKey
 from statekeep_server.domain.policy import SkipRules
@@ -111,7 +111,12 @@ def compose(
 
 @asynccontextmanager
 async def open_facade(
-    settings: Settings, *, flags: Callable[[], Flags], clock: Clock, new_id: Callable[[], str]
+    settings: Settings,
+    *,
+    flags: Callable[[], Flags],
+    clock: Clock,
+    new_id: Callable[[], str],
+    worker: Worker | None = None,
 ) -> AsyncIterator[StateFacade]:
     """Open both stores and yield the facade over them; on the way out, writes end first."""
     async with AsyncExitStack() as stack:
@@ -130,7 +135,9 @@ async def open_facade(
                 (settings.optimized_pool, store_memory(settings)),
             )
         ]
-        await _compare_with_the_database(stores[0], settings)
+        if worker is None or worker.index == 0:  # once for all workers
+            workers = 1 if worker is None else worker.count
+            await _compare_with_the_database(stores[0], settings, workers)
         await stack.enter_async_context(
             sweeping(
                 stores[0],
@@ -155,15 +162,18 @@ async def open_facade(
         )
 
 
-async def _compare_with_the_database(store: SqlStateStore, settings: Settings) -> None:
-    """Warn when the pools together may open more connections than the database allows."""
+async def _compare_with_the_database(
+    store: SqlStateStore, settings: Settings, workers: int
+) -> None:
+    """Warn when the pools of all workers may open more connections than the database allows."""
     limit = await store.connection_limit()
     pools = (settings.standard_pool, settings.optimized_pool)
-    most = sum(pool.pool_size + pool.max_overflow for pool in pools)
+    most = workers * sum(pool.pool_size + pool.max_overflow for pool in pools)
     if limit is not None and most > limit:
         logger.warning(
-            "The pools may open %d connections, the database allows %d in all: "
-            "raise its max_connections or make the pools smaller",
+            "The pools of %d processes may open %d connections, the database allows %d in all: "
+            "raise its max_connections, make the pools smaller or serve with fewer workers",
+            workers,
             most,
             limit,
         )

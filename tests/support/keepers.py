@@ -179,4 +179,6 @@ class FakeKeeper:
             pools=(),
             unknown_checkpoint_types=0,
             circuit_open=False,
+            workers=(),
+            silent_workers=0,
         )

@@ -8,6 +8,7 @@ from statekeep._admin_types import (
     ServerInfo,
     ServerStats,
     SkipRules,
+    WorkerStats,
 )
 from statekeep._async_client import AsyncClient
 from statekeep._errors import (
@@ -85,4 +86,5 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "VersionConflict",
+    "WorkerStats",
 ]

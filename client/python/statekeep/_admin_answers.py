@@ -10,6 +10,7 @@ from statekeep._admin_types import (
     ServerInfo,
     ServerStats,
     SkipRules,
+    WorkerStats,
 )
 from statekeep._answers import SERVING_PATHS, known, moment
 from statekeep._types import ServingPath
@@ -65,6 +66,16 @@ def server_stats(message: admin_service_pb2.GetStatsResponse) -> ServerStats:
         pools=_pools(message.pools),
         unknown_checkpoint_types=message.unknown_checkpoint_types,
         circuit_open=message.circuit_open,
+        workers=tuple(
+            WorkerStats(
+                index=worker.index,
+                process_id=worker.process_id,
+                started_at=moment(worker.started_at),
+                saves=worker.saves,
+            )
+            for worker in message.workers
+        ),
+        silent_workers=message.silent_workers,
     )
 
 

@@ -110,12 +110,30 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStats:
+    """One process of a server.
+
+    Attributes:
+        index: Its number, from 0.
+        process_id: On the server's machine.
+        saves: Saves that it acknowledged.
+    """
+
+    index: int
+    process_id: int
+    started_at: datetime
+    saves: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStats:
-    """What the server did since it started.
+    """What the server did since it started, all its workers together.
 
     Attributes:
         unknown_checkpoint_types: Saves of a checkpoint type that the server does not know.
         circuit_open: Whether the circuit breaker keeps saves off the optimized path.
+        workers: The processes that are summed here; one unless the server has several.
+        silent_workers: Workers that did not answer and are not summed.
     """
 
     started_at: datetime
@@ -124,3 +142,5 @@ class ServerStats:
     pools: tuple[PoolStats, ...]
     unknown_checkpoint_types: int
     circuit_open: bool
+    workers: tuple[WorkerStats, ...]
+    silent_workers: int

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ from statekeep_server.cli.settings import (
 from statekeep_server.domain.errors import InvalidField, SchemaMismatch, StateError
 
 if TYPE_CHECKING:  # it brings gRPC, which `--help` does not need
+    from statekeep_server.config import Settings
     from statekeep_server.transport.server import RunningServer
 
 
@@ -46,6 +49,7 @@ def serve(
     ignored_field: options.IgnoredField = None,
     log_level: options.LogLevel = None,
     port_file: options.PortFile = None,
+    workers: options.Workers = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -69,6 +73,7 @@ def serve(
                 "max_skips": max_skips,
                 "ignored_fields": ignored_field,
                 "log_level": log_level,
+                "workers": workers,
             },
             os.environ,
         )
@@ -99,34 +104,80 @@ def migrate(database_url: DatabaseUrl = None, output: Output = Format.TABLE) -> 
 
 
 def _run(options: ServeOptions, port_file: Path | None) -> None:
-    # Late: they import gRPC and SQLAlchemy.
-    import uvloop
-
-    from statekeep_server.app import run_server
-    from statekeep_server.transport.listen import CannotServe
-
     log_to_stderr(options.log_level)
     for name in options.unknown_variables:
         say(f"nothing reads the variable {name}", label="warning")
 
-    def on_ready(running: "RunningServer") -> None:
+    def tell(port: int) -> None:
         if port_file is not None:
-            write_whole(port_file, str(running.port))
+            write_whole(port_file, str(port))
         settings = options.settings
         path = "optimized" if settings.enable_optimized_persistence else "standard"
+        with_workers = "" if settings.workers == 1 else f", {settings.workers} workers"
         console().print(
-            f"statekeep serves on {settings.host}:{running.port}, {path} path. Ctrl-C stops it.",
+            f"statekeep serves on {settings.host}:{port}, {path} path{with_workers}. "
+            "Ctrl-C stops it.",
             soft_wrap=True,
         )
 
+    if options.settings.workers == 1:
+        _run_here(options.settings, tell)
+    else:
+        _run_workers(options, tell)
+
+
+def _run_here(settings: "Settings", tell: Callable[[int], None]) -> None:
+    """Serve in this process."""
+    # Late: they import gRPC and SQLAlchemy.
+    import uvloop
+
+    from statekeep_server.app import run_server
+
+    def on_ready(running: "RunningServer") -> None:
+        tell(running.port)
+
+    with serving_errors():
+        try:
+            uvloop.run(run_server(settings, on_ready=on_ready))
+        except asyncio.CancelledError:  # a second signal cut the drain short
+            raise typer.Exit(130) from None
+
+
+def _run_workers(options: ServeOptions, tell: Callable[[int], None]) -> None:
+    """Serve in processes of their own, and supervise them in this one."""
+    # Late: `--help` does not need them.
+    import uvloop
+
+    from statekeep_server.cli.worker import COMMAND
+    from statekeep_server.supervisor.port import CannotSupervise
+    from statekeep_server.supervisor.supervise import WorkersFailed, run_workers
+
     try:
-        uvloop.run(run_server(options.settings, on_ready=on_ready))
+        drained = uvloop.run(
+            run_workers(
+                options.settings, command=COMMAND, log_level=options.log_level, on_ready=tell
+            )
+        )
+    except CannotSupervise as error:
+        raise CommandFailed(str(error), code=WRONG_USAGE) from None
+    except WorkersFailed as error:
+        ended = error.ended
+        raise CommandFailed(ended.error, code=ended.code, hint=ended.hint) from None
+    if not drained:
+        raise typer.Exit(130)
+
+
+@contextmanager
+def serving_errors() -> Iterator[None]:
+    """Turn what keeps a server from serving into the error of a command."""
+    from statekeep_server.transport.listen import CannotServe  # late: it imports gRPC
+
+    try:
+        yield
     except CannotServe as error:
         raise CommandFailed(str(error), code=WRONG_USAGE) from None
     except StateError as error:
         raise _cannot_use_database(error) from None
-    except asyncio.CancelledError:  # a second signal cut the drain short
-        raise typer.Exit(130) from None
 
 
 def _cannot_use_database(error: StateError) -> CommandFailed:
@@ -136,10 +187,14 @@ def _cannot_use_database(error: StateError) -> CommandFailed:
     return CommandFailed(error.message, code=code)
 
 
-def log_to_stderr(level: str) -> None:
-    """Write log lines of this level and above to stderr, with times in UTC."""
+def log_to_stderr(level: str, *, worker: int | None = None) -> None:
+    """Write log lines of this level and above to stderr, with times in UTC.
+
+    The lines of a worker say its number.
+    """
     handler = logging.StreamHandler()
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s")
+    who = "" if worker is None else f" worker {worker}"
+    formatter = logging.Formatter(f"%(asctime)sZ %(levelname)s{who} %(name)s: %(message)s")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler])

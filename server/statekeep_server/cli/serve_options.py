@@ -83,6 +83,14 @@ LogLevel = Annotated[
     str | None,
     typer.Option(metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)}. [LOG_LEVEL, else INFO]"),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Serve with so many processes on the one port; more than one need PostgreSQL. "
+        "[STATEKEEP_WORKERS, else 1]",
+    ),
+]
 PortFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write the port here once the server answers."),

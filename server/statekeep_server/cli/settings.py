@@ -16,6 +16,8 @@ from platformdirs import user_data_path
 
 from statekeep_server.config import Settings
 from statekeep_server.domain.errors import InvalidField
+from statekeep_server.supervisor.port import CannotSupervise
+from statekeep_server.supervisor.supervise import MAX_WORKERS, check_workers
 
 TRUE = ("true", "1", "yes", "on")
 FALSE = ("false", "0", "no", "off")
@@ -88,6 +90,13 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_workers(text: str) -> int:
+    """Read a number of processes."""
+    if not re.fullmatch(r"[0-9]{1,3}", text.strip()) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"{text!r} is not a number of workers from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """Read a list of names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -132,6 +141,7 @@ KNOBS = (
     Knob("database_url", "--database-url", "STATEKEEP_DATABASE_URL", parse_database_url),
     Knob("host", "--host", "STATEKEEP_HOST", parse_text),
     Knob("port", "--port", "STATEKEEP_PORT", parse_port),
+    Knob("workers", "--workers", "STATEKEEP_WORKERS", parse_workers),
     # No option: whoever switches a server off in its environment must be sure that it is off.
     Knob("enable_optimized_persistence", None, "ENABLE_OPTIMIZED_PERSISTENCE", parse_switch),
     Knob("ignored_fields", "--ignored-field", "STATEKEEP_IGNORED_FIELDS", parse_names),
@@ -241,10 +251,15 @@ def _contradictions(fields: Mapping[str, Any]) -> list[str]:
         compile_ignored(fields.get("ignored_fields", ()))
     except InvalidField as error:
         found.append(f"--ignored-field: {error.message.removeprefix('ignored_fields: ')}")
+    settings = Settings(**{"database_url": "", **fields})
     try:
-        check_protection(Settings(**{"database_url": "", **fields}))
+        check_protection(settings)
     except CannotServe as error:
         found.append(str(error))
+    try:
+        check_workers(settings)
+    except CannotSupervise as error:
+        found.append(f"--workers: {error}")
     return found
 
 

@@ -14,7 +14,7 @@ from statekeep_server.cli.errors import WRONG_USAGE, CommandFailed
 from statekeep_server.cli.output import Format, console, print_facts, print_json, print_table
 
 if TYPE_CHECKING:  # the client brings gRPC, which `--help` does not need
-    from statekeep import AsyncClient, LoadedState, ServerStats
+    from statekeep import AsyncClient, LoadedState, ServerStats, WorkerStats
 
 T = TypeVar("T")
 
@@ -255,10 +255,26 @@ def _print_stats(counted: "ServerStats") -> None:
         [
             ("unknown checkpoint types", counted.unknown_checkpoint_types),
             ("circuit open", counted.circuit_open),
+            ("workers summed", len(counted.workers)),
+            ("workers silent", counted.silent_workers),
         ]
     )
+    _print_workers(counted.workers)
     print_facts(_named(asdict(counted.cache)), title="\nHead cache")
     _print_pools(counted.pools)
+
+
+def _print_workers(workers: "tuple[WorkerStats, ...]") -> None:
+    if len(workers) > 1:
+        print_table(
+            ("worker", "process", "started", "saves"),
+            [
+                (worker.index, worker.process_id, worker.started_at, worker.saves)
+                for worker in workers
+            ],
+            title="Workers",
+            right=("saves",),
+        )
 
 
 def _print_pools(pools: tuple[Any, ...]) -> None:

@@ -1,5 +1,6 @@
 """AdminService: what the server is and what it did, written from its settings and its counts."""
 
+import os
 from typing import Any
 
 import grpc
@@ -7,12 +8,13 @@ import grpc
 from statekeep.v1 import admin_service_pb2 as pb
 from statekeep.v1 import admin_service_pb2_grpc
 from statekeep_server import __version__
-from statekeep_server.config import Settings
+from statekeep_server.config import Settings, Worker
 from statekeep_server.domain.canonical import CANONICAL_VERSION, DEFAULT_IGNORED_FIELDS
 from statekeep_server.domain.limits import Limits
 from statekeep_server.service.answers import PathStatistics, ServiceStatistics
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.transport import convert, words
+from statekeep_server.transport.colleagues import with_colleagues
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -20,11 +22,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
-    """The operators' service."""
+    """The operators' service.
 
-    def __init__(self, facade: StateFacade, settings: Settings) -> None:
+    Args:
+        worker: Which of several processes this is: any of them answers for all.
+    """
+
+    def __init__(self, facade: StateFacade, settings: Settings, worker: Worker | None) -> None:
         self._facade = facade
         self._settings = settings
+        self._worker = worker
 
     async def GetServerInfo(
         self, request: pb.GetServerInfoRequest, context: Context
@@ -42,18 +49,33 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                 max_skip_age_s=settings.max_skip_age_s,
                 max_skips=settings.max_skips,
             ),
-            pools=_pools(self._facade.statistics()),
+            pools=(await self._stats()).pools,
         )
 
     async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.GetStatsResponse:
+        return await self._stats()
+
+    async def _stats(self) -> pb.GetStatsResponse:
+        return await with_colleagues(self._worker, self.own_stats())
+
+    def own_stats(self) -> pb.GetStatsResponse:
+        """Write what this process counted."""
         statistics = self._facade.statistics()
+        started_at = convert.timestamp(statistics.started_at_us)
+        own = pb.WorkerStats(
+            index=0 if self._worker is None else self._worker.index,
+            process_id=os.getpid(),
+            started_at=started_at,
+            saves=sum(path.saves for path in statistics.paths),
+        )
         return pb.GetStatsResponse(
-            started_at=convert.timestamp(statistics.started_at_us),
+            started_at=started_at,
             paths=map(_path_stats, statistics.paths),
             cache=_cache_stats(statistics),
             pools=_pools(statistics),
             unknown_checkpoint_types=statistics.unknown_checkpoint_types,
             circuit_open=statistics.circuit_open,
+            workers=[own],
         )
 
 

@@ -14,9 +14,10 @@ from statekeep.v1 import (
     agent_state_service_pb2,
     agent_state_service_pb2_grpc,
 )
-from statekeep_server.config import Settings
+from statekeep_server.config import Settings, Worker
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.transport.admin_servicer import AdminServicer
+from statekeep_server.transport.colleagues import telling
 from statekeep_server.transport.health import OVERALL, HealthServicer, polled
 from statekeep_server.transport.interceptors.adapter import RpcInterceptor
 from statekeep_server.transport.interceptors.auth import TokenCheck
@@ -48,7 +49,11 @@ class RunningServer:
 
 @asynccontextmanager
 async def serve(
-    facade: StateFacade, settings: Settings, *, health_interval_s: float = 0.5
+    facade: StateFacade,
+    settings: Settings,
+    *,
+    health_interval_s: float = 0.5,
+    worker: Worker | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve until the context ends, then let the calls under way finish.
 
@@ -56,6 +61,7 @@ async def serve(
         facade: Answers the calls. It must outlive the server.
         settings: Where and how to serve.
         health_interval_s: How often the database is asked; health is at most four of them old.
+        worker: Which of several processes on the port this is; None for the only one.
 
     Raises:
         CannotServe: The settings would open the server by accident, or its address is taken.
@@ -70,20 +76,22 @@ async def serve(
         default_deadline_s=settings.default_deadline_s,
         open_ended=OPEN_ENDED,
     )
-    server = grpc.aio.server(interceptors=(interceptor,), options=_options(settings))
+    server = grpc.aio.server(interceptors=(interceptor,), options=_options(settings, worker))
     health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     agent_state_service_pb2_grpc.add_AgentStateServiceServicer_to_server(
         StateServicer(facade, settings.limits, limiter, draining), server
     )
-    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-        AdminServicer(facade, settings), server
-    )
+    admin = AdminServicer(facade, settings, worker)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     add_reflection(server, (STATE_SERVICE, ADMIN_SERVICE, HEALTH_SERVICE))
     port = bind(server, settings)
     # Admin answers without a database: that is when an operator needs it.
     health.set(True, ADMIN_SERVICE)
-    async with polled(health, facade.check, OVERALL, STATE_SERVICE, interval_s=health_interval_s):
+    async with (
+        telling(worker, admin.own_stats),
+        polled(health, facade.check, OVERALL, STATE_SERVICE, interval_s=health_interval_s),
+    ):
         await server.start()
         try:
             yield RunningServer(port)
@@ -110,14 +118,15 @@ def _max_calls(settings: Settings) -> int:
     return 2 * settings.max_concurrent_saves
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, worker: Worker | None) -> list[tuple[str, int]]:
     """The channel arguments of the server, each with its reason."""
     limit_bytes = settings.limits.max_message_bytes
     return [
         ("grpc.max_receive_message_length", limit_bytes),
         ("grpc.max_send_message_length", limit_bytes),
-        # A second server on the same port must fail, not silently share its calls.
-        ("grpc.so_reuseport", 0),
+        # A second server on the same port must fail, not silently share its calls. Workers share
+        # it: the supervisor holds the port, so that strangers fail there too.
+        ("grpc.so_reuseport", 0 if worker is None else 1),
         # Well beyond the server's own limit, so that what exceeds that gets its answer: a refused
         # call still counts here for a moment, and gRPC resets what exceeds this without a word.
         ("grpc.max_concurrent_streams", 2 * _max_calls(settings) + 1_000),

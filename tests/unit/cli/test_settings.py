@@ -21,6 +21,7 @@ from statekeep_server.cli.settings import (
     parse_seconds,
     parse_switch,
     parse_text,
+    parse_workers,
     read_database_url,
     read_options,
 )
@@ -72,6 +73,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "database_url": ("postgresql://me@db/states", "postgresql://me@db/states"),
     "host": ("::1", "::1"),
     "port": ("0", 0),
+    "workers": ("1", 1),
     "enable_optimized_persistence": ("on", True),
     "ignored_fields": ("a, /b/*/c", ("a", "/b/*/c")),
     "max_skip_age_s": ("1.5", 1.5),
@@ -122,6 +124,7 @@ def test_the_variables_have_the_names_that_were_promised() -> None:
         "STATEKEEP_TLS_KEY",
         "STATEKEEP_TOKEN",
         "STATEKEEP_TRUST_TENANT_METADATA",
+        "STATEKEEP_WORKERS",
     }
 
 
@@ -161,6 +164,7 @@ def test_a_log_level_may_be_written_in_any_case(text: str, level: str) -> None:
         (parse_port, ["", "-1", "65536", "999999", "80a", "8 0", "1e3", "٣"]),
         (parse_seconds, ["", "-1", "nan", "inf", "soon", "1e300"]),
         (parse_count, ["", "-1", "1.5", "1000000000", "many"]),
+        (parse_workers, ["", "0", "-1", "65", "1.5", "all"]),
         (parse_log_level, ["", "LOUD", "10"]),
         (parse_text, ["a\nb", "\x00", "\x1b[31m"]),
     ],
@@ -267,3 +271,10 @@ def test_the_real_environment_can_be_read() -> None:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("STATEKEEP_")}
     kept.pop("LOG_LEVEL", None)
     assert read({}, kept).unknown_variables == ()
+
+
+def test_several_workers_need_postgresql() -> None:
+    (problem,) = problems({"workers": "2"})
+    assert problem.startswith("--workers: several workers need PostgreSQL")
+    url = "postgresql+asyncpg://me@db/states"
+    assert read({"workers": "2", "database_url": url}).settings.workers == 2

@@ -60,7 +60,7 @@ class GetServerInfoResponse(google.protobuf.message.Message):
 
     @property
     def pools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PoolStats]:
-        """The connection pools, one per path; none for SQLite."""
+        """The connection pools of all workers together, one per path; none for SQLite."""
 
     def __init__(
         self,
@@ -211,7 +211,9 @@ Global___GetStatsRequest: typing_extensions.TypeAlias = GetStatsRequest
 
 @typing.final
 class GetStatsResponse(google.protobuf.message.Message):
-    """GetStatsResponse counts what this server did since it started."""
+    """GetStatsResponse counts what this server did since it started. A server of several workers sums
+    what its workers answer; what a worker counted is lost when it crashes.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -221,13 +223,17 @@ class GetStatsResponse(google.protobuf.message.Message):
     POOLS_FIELD_NUMBER: builtins.int
     UNKNOWN_CHECKPOINT_TYPES_FIELD_NUMBER: builtins.int
     CIRCUIT_OPEN_FIELD_NUMBER: builtins.int
+    WORKERS_FIELD_NUMBER: builtins.int
+    SILENT_WORKERS_FIELD_NUMBER: builtins.int
     unknown_checkpoint_types: builtins.int
     """Saves of a checkpoint type that the server does not know."""
     circuit_open: builtins.bool
-    """Whether the circuit breaker keeps saves off the optimized path."""
+    """Whether the circuit breaker keeps saves off the optimized path, in any of the workers."""
+    silent_workers: builtins.int
+    """Workers that are not summed here: they did not answer, because they are starting again or busy."""
     @property
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When the server started."""
+        """When the server started: the first of the workers that are summed."""
 
     @property
     def paths(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PathStats]:
@@ -241,6 +247,10 @@ class GetStatsResponse(google.protobuf.message.Message):
     def pools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PoolStats]:
         """The connection pools, one per path; none for SQLite."""
 
+    @property
+    def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___WorkerStats]:
+        """The workers that are summed here, in their order; one without `--workers`."""
+
     def __init__(
         self,
         *,
@@ -250,11 +260,46 @@ class GetStatsResponse(google.protobuf.message.Message):
         pools: collections.abc.Iterable[Global___PoolStats] | None = ...,
         unknown_checkpoint_types: builtins.int = ...,
         circuit_open: builtins.bool = ...,
+        workers: collections.abc.Iterable[Global___WorkerStats] | None = ...,
+        silent_workers: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["cache", b"cache", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cache", b"cache", "circuit_open", b"circuit_open", "paths", b"paths", "pools", b"pools", "started_at", b"started_at", "unknown_checkpoint_types", b"unknown_checkpoint_types"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cache", b"cache", "circuit_open", b"circuit_open", "paths", b"paths", "pools", b"pools", "silent_workers", b"silent_workers", "started_at", b"started_at", "unknown_checkpoint_types", b"unknown_checkpoint_types", "workers", b"workers"]) -> None: ...
 
 Global___GetStatsResponse: typing_extensions.TypeAlias = GetStatsResponse
+
+@typing.final
+class WorkerStats(google.protobuf.message.Message):
+    """WorkerStats describe one process of a server."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    PROCESS_ID_FIELD_NUMBER: builtins.int
+    STARTED_AT_FIELD_NUMBER: builtins.int
+    SAVES_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    """Its number, from 0."""
+    process_id: builtins.int
+    """Its process id, on the server's machine."""
+    saves: builtins.int
+    """Saves that it acknowledged."""
+    @property
+    def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it started."""
+
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        process_id: builtins.int = ...,
+        started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        saves: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "process_id", b"process_id", "saves", b"saves", "started_at", b"started_at"]) -> None: ...
+
+Global___WorkerStats: typing_extensions.TypeAlias = WorkerStats
 
 @typing.final
 class PathStats(google.protobuf.message.Message):

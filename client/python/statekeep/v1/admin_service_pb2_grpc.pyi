@@ -90,7 +90,7 @@ class AdminServiceStub(typing.Generic[_AdminServiceGetServerInfoType, _AdminServ
     """GetServerInfo says what the server is: its version, limits, skip rules and serving path."""
 
     GetStats: _AdminServiceGetStatsType
-    """GetStats returns what this server counted since it started."""
+    """GetStats returns what this server counted since it started, all its worker processes together."""
 
 AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -122,6 +122,6 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: statekeep.v1.admin_service_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> typing.Union[statekeep.v1.admin_service_pb2.GetStatsResponse, collections.abc.Awaitable[statekeep.v1.admin_service_pb2.GetStatsResponse]]:
-        """GetStats returns what this server counted since it started."""
+        """GetStats returns what this server counted since it started, all its worker processes together."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
