@@ -9,6 +9,7 @@ import asyncio
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PlanError, TrajectoryError, NoBaseline) as error:
         print(f"make load: {error}", file=sys.stderr)
         return WRONG_USAGE
+    # Whoever ends us, the servers that we started end too.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with postgresql() as database_server, tempfile.TemporaryDirectory() as folder:
             rounds, about = asyncio.run(_measure(inputs, database_server, Path(folder)))

@@ -34,7 +34,7 @@ def make_page(
         f"statekeep {about['version']}, commit {about['commit']}; {about['machine']}; "
         f"PostgreSQL {about['postgresql']}",
         f"{about['ghz']}, {about['plan']['connections']} connections; states of "
-        f"{about['plan']['state_bytes']:,} bytes; medians of {about['plan']['rounds']} rounds",
+        f"{about['plan']['state_bytes']:,} bytes; rounds: {about['plan']['rounds']}",
     ]
     if about["load_average"] > BUSY:
         lines.append(

@@ -7,7 +7,7 @@ agree are faults, and a run with a fault has failed.
 import asyncio
 import statistics
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from benchmarks.states import States
@@ -16,7 +16,7 @@ from load.ghz import OK, Order, Seen, run_ghz, together
 from load.plan import MIXED, Plan
 from statekeep import AsyncClient, ServerStats
 
-CLOSED, OPEN = "closed", "open"
+CLOSED, OPEN = "closed", "open"  # loops
 ECHO, SAVE, SKIP, LOAD, MIX, DAPR = "echo", "save", "skip", "load", "mixed", "dapr"
 STATEKEEP = "statekeep"
 
@@ -73,7 +73,7 @@ class Step:
     def where(self) -> str:
         """The step in words."""
         pace = f"{self.concurrency} concurrent" if self.rps is None else f"{self.rps:,}/s"
-        return f"round {self.round + 1}, {self.loop} loop, {pace}"
+        return f"round {self.round + 1}, {self.loop}, {pace}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,14 @@ class Counts:
             self.loads - before.loads,
             self.failures - before.failures,
             self.fallbacks - before.fallbacks,
+        )
+
+    def unlike(self, expected: "Counts") -> str:
+        """Which counts are not as expected, in words; nothing if all are."""
+        return ", ".join(
+            f"{item.name} {is_now:,} instead of {wanted:,}"
+            for item in fields(self)
+            if (is_now := getattr(self, item.name)) != (wanted := getattr(expected, item.name))
         )
 
 
@@ -251,8 +259,8 @@ class Rounds:
             raise errors.exceptions[0] from None
         seen = {name: task.result() for name, task in tasks.items()}
         counted = Counts.of(await client.stats()).since(before)
-        if counted != (expected := expected_counts(seen)):
-            self.faults.append(f"{step.where}: the server counted {counted}, not {expected}")
+        if wrong := counted.unlike(expected_counts(seen)):
+            self.faults.append(f"{step.where}: {', '.join(seen)}: the server counted {wrong}")
         self.faults += find_faults(step, seen)
         return seen
 

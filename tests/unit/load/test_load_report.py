@@ -113,7 +113,7 @@ def test_every_status_that_is_not_ok_is_a_fault() -> None:
     assert list(find_faults(step, {"save": seen(10)})) == []
     (fault,) = find_faults(step, {"save": seen(7, failed=3)})
     assert fault == (
-        "round 2, closed loop, 16 concurrent: save: 3 of 10 calls: Unavailable: rpc error: <gone>"
+        "round 2, closed, 16 concurrent: save: 3 of 10 calls: Unavailable: rpc error: <gone>"
     )
     (fault,) = find_faults(step, {"save": seen(0)})
     assert "no call was answered" in fault
@@ -125,6 +125,10 @@ def test_the_server_must_count_what_ghz_saw() -> None:
     assert expected_counts({"skip": seen(7)}) == Counts(0, 7, 0, 0, 0)
     before, after = Counts(1, 2, 3, 4, 5), Counts(6, 9, 12, 4, 5)
     assert after.since(before) == expected
+    assert not expected.unlike(expected)
+    assert (
+        Counts(5, 6, 9, 1, 0).unlike(expected) == "skipped 6 instead of 7, failures 1 instead of 0"
+    )
 
 
 def test_a_report_is_its_own_baseline(tmp_path: Path) -> None:
