@@ -328,6 +328,37 @@ async def test_an_answer_that_is_lost_after_the_commit_is_unknown(postgresql_url
         assert (answer.replayed, answer.version) == (True, 1)
 
 
+@pytest.mark.parametrize(("code", "cause", "commits"), [("40001", None, 2), ("23514", "OTHER", 1)])
+async def test_a_commit_that_the_database_refuses_is_known(
+    postgresql_url: str, below: AsyncEngine, code: str, cause: str | None, commits: int
+) -> None:
+    """It answered: nothing was committed. The victim of another transaction tries again."""
+    async with below.begin() as connection:
+        for statement in (
+            "CREATE SEQUENCE commits",
+            f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF nextval('commits') = 1 THEN
+                  RAISE EXCEPTION 'refused' USING ERRCODE = '{code}';
+                END IF; RETURN NULL; END $$""",
+            """CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON snapshots
+               DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()""",
+        ):
+            await connection.execute(text(statement))
+    key = new_key()
+    async with a_store(postgresql_url) as store:
+        if cause is None:
+            assert (await save(store, key)).version == 1
+        else:
+            with pytest.raises(StorageUnavailable) as failed:
+                await save(store, key)
+            assert not isinstance(failed.value, CommitUnknown)
+            assert failed.value.cause == cause
+            assert (await store.barrier([Probe(key, "")]))[0].head is None
+    async with below.connect() as connection:
+        used = (await connection.execute(text("SELECT last_value FROM commits"))).scalar_one()
+        assert used == commits
+
+
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Postgresql]:
     """A server that tests may stop; not where an external one is named."""

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from statekeep_server.domain.errors import CommitUnknown, StorageUnavailable
 from statekeep_server.domain.model import Newest, RunKey, SaveResult
 from statekeep_server.service.ports import Probe
 from statekeep_server.storage.sql_store import SqlStateStore
-from tests.support.postgres import Postgresql
 from tests.support.stores import a_store, an_append, new_key
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -45,7 +45,7 @@ pidfile = {folder}/pid
 
 @pytest.fixture
 async def pooled_url(
-    postgresql: Postgresql, postgresql_url: str, tmp_path: Path
+    postgresql_url: str,
 ) -> AsyncIterator[str]:
     """The database behind PgBouncer, which shares three sessions among all clients."""
     url = make_url(postgresql_url)
@@ -55,13 +55,12 @@ async def pooled_url(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # PgBouncer does not run as root.
-    tmp_path.chmod(0o777)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
-    configuration = tmp_path / "pgbouncer.ini"
+    # PgBouncer does not run as root, and must reach its files as somebody else.
+    folder = Path(tempfile.mkdtemp(prefix="statekeep-pgbouncer-"))
+    folder.chmod(0o777)
+    configuration = folder / "pgbouncer.ini"
     configuration.write_text(
-        CONFIGURATION.format(database=url.database, host=host, port=port, folder=tmp_path)
+        CONFIGURATION.format(database=url.database, host=host, port=port, folder=folder)
     )
     # Only the server's own user reaches its socket.
     user = ["-u", Path(str(host)).owner()] if os.geteuid() == 0 else []
@@ -71,7 +70,7 @@ async def pooled_url(
         stderr=subprocess.DEVNULL,
     )
     try:
-        await listening(port)
+        await listening(port, process)
         yield (
             f"postgresql://postgres@127.0.0.1:{port}/{url.database}"
             "?sslmode=disable&prepared_statement_cache_size=0"
@@ -79,10 +78,11 @@ async def pooled_url(
     finally:
         process.terminate()
         process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-async def listening(port: int) -> None:
-    while True:
+async def listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
         try:
             _reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
@@ -90,6 +90,7 @@ async def listening(port: int) -> None:
         else:
             writer.close()
             return
+    pytest.fail(f"PgBouncer ended with {process.returncode}")
 
 
 async def work(store: SqlStateStore, key: RunKey, saves: int) -> None:
