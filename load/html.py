@@ -10,13 +10,14 @@ from load.summary import Row, Spread
 
 STYLE = """
 :root { color-scheme: light dark; --bar: #3572b0; --line: #8884; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); }
+th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 td.bar { width: 60%; text-align: left; } td.bar span { display: block; height: .8rem;
-  min-width: 1px; background: var(--bar); }
+  background: var(--bar); }
 .fault { color: #c22; font-weight: 600; } pre { overflow-x: auto; }
 """
 HEAD = (

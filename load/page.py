@@ -61,9 +61,8 @@ def _table(loop: str, rows: Sequence[Row], baseline: Baseline | None) -> Iterato
     extra = () if baseline is None else ("before", "change")
     yield _line(*HEADINGS[loop], *FIGURES, *extra)
     for row in rows:
-        paced = loop == OPEN
         pace = f"{row.rps:,}" if row.rps else f"{row.concurrency:,}"
-        share = None if paced else row.to_echo
+        share = row.to_echo
         yield _line(
             row.name,
             pace,

@@ -41,8 +41,8 @@ class Row:
 
     Attributes:
         rate: Successful calls per second.
-        to_echo: The rate as a share of the echo's in the same round; None for the echo itself,
-            and for parts that shared the machine with others.
+        to_echo: The rate as a share of the echo's in the same round; None for the echo itself, for
+            parts that shared the machine with others, and in the open loop, whose rate is given.
         p50_ms, p95_ms, p99_ms: Medians of the rounds.
         histogram: Upper bounds in milliseconds and how many calls lie below, over all rounds.
         rates: Of each round.
@@ -114,7 +114,7 @@ def _row(group: Sequence[Measurement], everything: Sequence[Measurement]) -> Row
         concurrency=first.concurrency,
         rps=first.rps,
         rate=Spread(statistics.median(rates), min(rates), max(rates)),
-        to_echo=Spread.of(_ratios(group, everything, ECHO)) if _is_whole(first.name) else None,
+        to_echo=Spread.of(_ratios(group, everything, ECHO)) if _compares(first) else None,
         p50_ms=latency(50),
         p95_ms=latency(95),
         p99_ms=latency(99),
@@ -126,9 +126,10 @@ def _row(group: Sequence[Measurement], everything: Sequence[Measurement]) -> Row
     )
 
 
-def _is_whole(name: str) -> bool:
-    """Whether a measurement had the machine for itself, and is not the echo."""
-    return name != ECHO and not name.startswith(f"{MIX}:")
+def _compares(measurement: Measurement) -> bool:
+    """Whether a rate says how much the server can take, and is not the echo's own."""
+    part = measurement.name.startswith(f"{MIX}:")
+    return measurement.loop == CLOSED and measurement.name != ECHO and not part
 
 
 def _ratios(
