@@ -153,11 +153,26 @@ async def _measure_all(bench: Bench) -> None:
                 bench.lacks(NO_POSTGRESQL, *scenario.contenders)
             else:
                 say(f"preparing: {scenario.name}")
-                opened.append((scenario, await stack.enter_async_context(scenario.open(bench))))
+                try:
+                    measure = await stack.enter_async_context(scenario.open(bench))
+                except DidNotStart as error:
+                    _give_up(bench, scenario, error)
+                else:
+                    opened.append((scenario, measure))
         for number in range(plan.rounds):
-            for scenario, measure in opened:
+            for scenario, measure in tuple(opened):
                 say(f"round {number + 1} of {plan.rounds}: {scenario.name}")
-                await measure(number)
+                try:
+                    await measure(number)
+                except DidNotStart as error:
+                    _give_up(bench, scenario, error)
+                    opened.remove((scenario, measure))
+
+
+def _give_up(bench: Bench, scenario: Scenario, error: DidNotStart) -> None:
+    """Go on without a scenario: the others are worth measuring, and its rows say why."""
+    bench.problems.append(f"{scenario.name} ended early: {error}")
+    bench.lacks(f"failed: {error}", *scenario.contenders)
 
 
 def _heading(about: dict[str, object]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from benchmarks.processes import CpuMeter, Server, Worker, migrate, statekeep_se
 
 SAVE = "/statekeep.v1.AgentStateService/SaveAgentState"
 LOAD = "/statekeep.v1.AgentStateService/LoadAgentState"
+STARTED_S = time.monotonic()
 ECHO = "/statekeep.bench.Echo/Echo"
 TEMPLATE = "statekeep_template"
 """Migrated once, copied often."""
@@ -183,8 +185,9 @@ async def open_bench(
 
 
 def say(text: str) -> None:
-    """Tell the person who waits."""
-    sys.stderr.write(f"{text}\n")
+    """Tell the person who waits, with the minutes and seconds since the start."""
+    minutes, seconds = divmod(round(time.monotonic() - STARTED_S), 60)
+    sys.stderr.write(f"{minutes:02}:{seconds:02} {text}\n")
     sys.stderr.flush()
 
 

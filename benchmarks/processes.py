@@ -244,7 +244,9 @@ def _port_in(path: Path) -> int | None:
 
 def _last_line(log_path: Path) -> str:
     lines = log_path.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    # A traceback of a group ends with a frame of dashes.
+    said = [line.strip(" |") for line in lines if not set(line) <= set(" |+-")]
+    return said[-1] if said else "it said nothing"
 
 
 async def _end(process: Process) -> None:

@@ -104,13 +104,20 @@ async def measure(spec: Spec) -> dict[str, Any]:
     return {"answered": answered, "elapsed_s": elapsed_s, "cpu_s": cpu_s}
 
 
+def _first_code(errors: BaseExceptionGroup[grpc.aio.AioRpcError]) -> str:
+    first = errors.exceptions[0]
+    if isinstance(first, BaseExceptionGroup):
+        return _first_code(first)
+    return str(first.code().name)
+
+
 def main() -> None:
     """Answer each specification."""
     for line in sys.stdin.buffer:
         try:
             answer = uvloop.run(measure(Spec(**orjson.loads(line))))
-        except grpc.aio.AioRpcError as error:
-            answer = {"refused": str(error.code().name)}
+        except* grpc.aio.AioRpcError as errors:
+            answer = {"refused": _first_code(errors)}
         sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
         sys.stdout.buffer.flush()
 
