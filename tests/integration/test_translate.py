@@ -6,7 +6,7 @@ import traceback
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -119,11 +119,9 @@ async def test_a_database_that_cannot_be_reached(url: str) -> None:
 
 @pytest.mark.postgresql
 async def test_a_refused_role_and_a_missing_database(postgresql_url: str) -> None:
-    database = postgresql_url.rsplit("/", 1)[-1].partition("?")[0]
-    for wrong in (
-        postgresql_url.replace("postgres:@", f"nobody:{SECRET}@"),
-        postgresql_url.replace(database, "no_such_database", 1),
-    ):
+    url = make_url(postgresql_url)
+    for changed in (url.set(username="nobody", password=SECRET), url.set(database="missing")):
+        wrong = changed.render_as_string(hide_password=False)
         with pytest.raises(StorageUnavailable) as failed:
             async with a_store(wrong):
                 pass
