@@ -7,6 +7,7 @@ otherwise. Hashes are the 32 raw bytes of a SHA-256.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 DEFAULT_TENANT = "default"
 """The tenant of every caller until tenants come from credentials."""
@@ -61,9 +62,12 @@ class Path(StrEnum):
     OPTIMIZED = "OPTIMIZED"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RunKey:
-    """A run of a tenant: the first columns of every table and the unit of ordering."""
+class RunKey(NamedTuple):
+    """A run of a tenant: the first columns of every table and the unit of ordering.
+
+    A tuple, because it is the key of a dozen dictionaries on the way of a save: a dataclass would
+    compute its hash in Python each time.
+    """
 
     tenant: str
     run_id: str

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import ColumnElement, RowMapping, Table
 
 from statekeep_server.domain.audit import AuditRecord
@@ -223,4 +224,4 @@ def read_result(row: RowMapping) -> RecordedResult | None:
 
 
 def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(value).decode()

@@ -24,7 +24,7 @@ YEAR_10000_US = 253_402_300_800_000_000
 def refusal(field: str, value: Any) -> InvalidField:
     given: dict[str, Any] = {field: value}
     if field in {"run_id", "tenant"}:
-        given = {"key": replace(RunKey("default", "run-1"), **given)}
+        given = {"key": RunKey("default", "run-1")._replace(**given)}
     with pytest.raises(InvalidField) as refused:
         validate_save(command(**given), LIMITS)
     return refused.value
@@ -58,7 +58,7 @@ def test_a_text_has_a_longest_length(field: str, limit: int) -> None:
     if field == "content_type":
         given = {field: "a/" + "b" * (limit - 2)}
     if field in {"run_id", "tenant"}:
-        given = {"key": replace(RunKey("default", "run-1"), **given)}
+        given = {"key": RunKey("default", "run-1")._replace(**given)}
     validate_save(command(**given), LIMITS)
 
 
