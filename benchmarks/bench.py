@@ -36,8 +36,8 @@ class Plan:
         only: Names of the scenarios to measure; all if empty.
     """
 
-    rounds: int = 5
-    measure_s: float = 2.0
+    rounds: int = 4
+    measure_s: float = 1.5
     warm_up_s: float = 0.5
     scale: float = 1.0
     state_bytes: int = 10_240

@@ -95,7 +95,7 @@ class Connection:
         block = self._first if stream_id == 1 else self._later
         self._out.append(frame(HEADERS, END_HEADERS, stream_id, block))
         size = len(message) + 5
-        if not self._blocked and size <= min(self._window, self._stream_window, self._max_frame):
+        if size <= min(self._window, self._stream_window, self._max_frame):
             self._window -= size
             # The frame's header, then gRPC's own prefix: not compressed, and the length.
             self._out.append(

@@ -105,10 +105,15 @@ def test_a_larger_window_in_the_settings_lets_streams_go_on(connection: Connecti
     assert before + len(sent(connection, 1)) == 100_005
 
 
-def test_small_calls_do_not_overtake_those_that_wait(connection: Connection) -> None:
+def test_what_waits_goes_first_when_the_connection_has_room_again(connection: Connection) -> None:
+    list(connection.receive(frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 20))))
     connection.request(b"x" * 100_000)
     connection.request(b"small")
-    assert sent(connection, 3) == b""
+    connection.take_output()
+    list(connection.receive(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1_000))))
+    assert [(kind, stream) for kind, _, stream, _ in frames(connection.take_output())] == [
+        (DATA, 1)
+    ]
 
 
 def test_pings_and_settings_are_answered(connection: Connection) -> None:
