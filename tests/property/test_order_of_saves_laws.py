@@ -65,7 +65,7 @@ def _faults(causes: list[str | None]) -> list[Exception]:
     return [NoFault() if cause is None else StorageUnavailable(cause) for cause in causes]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(steps, fates, fates, st.lists(st.integers(0, 5), max_size=30))
 async def test_the_last_save_stands(
     saves: list[tuple[str, int, bool | None]],
@@ -83,7 +83,7 @@ async def test_the_last_save_stands(
         for name, pause, optimized in saves:
             if optimized is not None:
                 world.flags = Flags(enable_optimized_persistence=optimized)
-            tasks.append(world.facade.begin_save(command({"at": name})))
+            tasks.append(await world.facade.begin_save(command({"at": name})))
             for _ in range(pause):
                 await asyncio.sleep(0)
         done = await asyncio.gather(*tasks, return_exceptions=True)

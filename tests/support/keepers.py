@@ -126,6 +126,7 @@ class FakeKeeper:
             database="memory",
             limits=Limits(
                 max_state_bytes=1,
+                max_large_state_bytes=1,
                 max_message_bytes=1,
                 max_batch_items=1,
                 max_depth=1,

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
@@ -137,9 +137,26 @@ def batch_of(request: Any) -> agent_state_service_pb2.BatchSaveAgentStatesRespon
     )
 
 
+def saved_large(parts: Any) -> agent_state_service_pb2.SaveLargeAgentStateResponse:
+    request = parts[0].save
+    request.state.data = b"".join(part.chunk for part in parts[1:])
+    return agent_state_service_pb2.SaveLargeAgentStateResponse(saved=saved(request))
+
+
+def in_parts(
+    answer: agent_state_service_pb2.LoadAgentStateResponse,
+) -> list[agent_state_service_pb2.LoadLargeAgentStateResponse]:
+    """The same answer in two chunks."""
+    data, part = answer.state.data, agent_state_service_pb2.LoadLargeAgentStateResponse
+    answer.state.data = b""
+    return [part(loaded=answer), part(chunk=data[:9]), part(chunk=data[9:])]
+
+
 PLAIN: Mapping[str, Step] = {
     "SaveAgentState": lambda request, context: saved(request),
     "LoadAgentState": lambda request, context: loaded(b'{"step":1}'),
+    "SaveLargeAgentState": lambda request, context: saved_large(request),
+    "LoadLargeAgentState": lambda request, context: in_parts(loaded(b'{"step":1}')),
     "BatchSaveAgentStates": lambda request, context: batch_of(request),
     "ListSnapshots": answers(agent_state_service_pb2.ListSnapshotsResponse()),
     "ListRuns": answers(agent_state_service_pb2.ListRunsResponse()),
@@ -154,14 +171,26 @@ def _handlers(script: ScriptedServer, service: ServiceDescriptor) -> grpc.Generi
     return grpc.method_handlers_generic_handler(
         service.full_name,
         {
-            method.name: grpc.unary_unary_rpc_method_handler(
-                partial(script.answer, method.name),
-                request_deserializer=GetMessageClass(method.input_type).FromString,
-                response_serializer=GetMessageClass(method.output_type).SerializeToString,
-            )
+            method.name: _handler(partial(script.answer, method.name), method)
             for method in service.methods
+            if not (method.client_streaming and method.server_streaming)
         },
     )
+
+
+def _handler(step: Step, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Handle one method; a step sees the parts of a stream, and gives them, as a list."""
+    decode = GetMessageClass(method.input_type).FromString
+    encode = GetMessageClass(method.output_type).SerializeToString
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(
+            lambda requests, context: step(list(requests), context), decode, encode
+        )
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            lambda request, context: iter(step(request, context)), decode, encode
+        )
+    return grpc.unary_unary_rpc_method_handler(step, decode, encode)
 
 
 @contextmanager

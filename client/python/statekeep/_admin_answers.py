@@ -26,6 +26,7 @@ def server_info(message: admin_service_pb2.GetServerInfoResponse) -> ServerInfo:
         database=message.database,
         limits=Limits(
             max_state_bytes=limits.max_state_bytes,
+            max_large_state_bytes=limits.max_large_state_bytes,
             max_message_bytes=limits.max_message_bytes,
             max_batch_items=limits.max_batch_items,
             max_depth=limits.max_depth,

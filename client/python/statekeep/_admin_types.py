@@ -12,6 +12,7 @@ class Limits:
     """What the server accepts, each a maximum."""
 
     max_state_bytes: int
+    max_large_state_bytes: int
     max_message_bytes: int
     max_batch_items: int
     max_depth: int

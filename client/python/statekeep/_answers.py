@@ -29,6 +29,7 @@ from statekeep.v1.agent_state_service_pb2 import (
     BatchSaveAgentStatesResponse,
     BatchSaveResult,
     LoadAgentStateResponse,
+    LoadLargeAgentStateResponse,
     SaveAgentStateResponse,
 )
 
@@ -115,8 +116,23 @@ def loaded_state(
         DataLoss: The bytes do not match their SHA-256.
         TypeError, ValueError: The state does not fit `as_`.
     """
+    return checked_state(response, response.state.data, as_)  # once: every access copies it
+
+
+def loaded_parts(
+    parts: Sequence[LoadLargeAgentStateResponse], as_: Callable[..., Any] | None
+) -> LoadedState[Any]:
+    """Read a state that came in parts. Raises as `loaded_state` does."""
+    if not parts or not parts[0].HasField("loaded"):
+        raise Internal("a snapshot without its head")
+    return checked_state(parts[0].loaded, b"".join(part.chunk for part in parts[1:]), as_)
+
+
+def checked_state(
+    response: LoadAgentStateResponse, data: bytes, as_: Callable[..., Any] | None
+) -> LoadedState[Any]:
+    """Put a snapshot and its data together."""
     snapshot = snapshot_metadata(response.snapshot)
-    data = response.state.data  # once: every access copies it
     if hashlib.sha256(data).digest() != snapshot.state_sha256:
         raise DataLoss(
             f"snapshot {snapshot.snapshot_id} of run {snapshot.run_id!r} was damaged on its way: "

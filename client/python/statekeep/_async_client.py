@@ -17,6 +17,7 @@ from statekeep._admin_types import ServerInfo, ServerStats
 from statekeep._answers import (
     batch_results,
     failed_save,
+    loaded_parts,
     loaded_state,
     run_metadata,
     save_result,
@@ -24,17 +25,21 @@ from statekeep._answers import (
 )
 from statekeep._channel import open_async_channel
 from statekeep._config import DEFAULT_TIMEOUT_S, MetadataHook, Tls, positive_s, resolve
-from statekeep._errors import NotFound, StatekeepError, VersionConflict
+from statekeep._errors import InvalidRequest, NotFound, StatekeepError, VersionConflict
 from statekeep._ids import new_request_id
 from statekeep._metadata import Inject, call_metadata, find_inject
 from statekeep._pacing import conflict_delay_s
 from statekeep._requests import (
+    any_save_request,
     delete_run_request,
+    is_large,
+    large_parts,
     list_runs_request,
     list_snapshots_request,
+    load_large_request,
     load_request,
     make_batch,
-    save_request,
+    standing_options,
 )
 from statekeep._status import error_of_call
 from statekeep._stream import SaveStream
@@ -49,6 +54,10 @@ from statekeep._types import (
 )
 from statekeep.v1.admin_service_pb2 import GetServerInfoRequest, GetStatsRequest
 from statekeep.v1.admin_service_pb2_grpc import AdminServiceStub
+from statekeep.v1.agent_state_service_pb2 import (
+    LoadLargeAgentStateRequest,
+    LoadLargeAgentStateResponse,
+)
 from statekeep.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
 
 if TYPE_CHECKING:  # these names exist in the stubs' types only
@@ -215,9 +224,14 @@ class AsyncClient:
             writer_sequence=writer_sequence,
             content_type=content_type,
         )
-        request = save_request(save)
-        method = self._opened().states.SaveAgentState
-        return save_result(await self._call(method, request, timeout_s, save.request_id))
+        request, states = any_save_request(save), self._opened().states
+        if is_large(request):
+            whole = large_parts(request)
+            large = await self._call(states.SaveLargeAgentState, whole, timeout_s, save.request_id)
+            return save_result(large.saved)
+        return save_result(
+            await self._call(states.SaveAgentState, request, timeout_s, save.request_id)
+        )
 
     async def save_many(
         self,
@@ -266,16 +280,8 @@ class AsyncClient:
             timeout_s: Of the whole stream; none unless given. Each save has the server's default.
         """
         connection = self._opened()
-
-        def explain(failure: grpc.RpcError, request_id: str) -> StatekeepError:
-            target, limit_s = self._config.target, timeout_s or 0.0
-            return error_of_call(failure, target=target, timeout_s=limit_s, request_id=request_id)
-
-        def open_call() -> grpc.aio.StreamStreamCall[Any, Any]:
-            metadata = call_metadata(self._config, connection.inject)
-            return connection.states.SaveAgentStateStream(timeout=timeout_s, metadata=metadata)
-
-        return SaveStream(open_call, explain)
+        method = connection.states.SaveAgentStateStream
+        return SaveStream(method, self._config, connection.inject, timeout_s)
 
     # Both ways again.
     @overload
@@ -327,7 +333,26 @@ class AsyncClient:
         """
         request = load_request(run_id, version=version, snapshot_id=snapshot_id)
         method = self._opened().states.LoadAgentState
-        return loaded_state(await self._call(method, request, timeout_s), as_)
+        try:
+            return loaded_state(await self._call(method, request, timeout_s), as_)
+        except InvalidRequest as error:
+            if error.reason != "STATE_TOO_LARGE":
+                raise
+        return loaded_parts(await self._load_parts(load_large_request(request), timeout_s), as_)
+
+    async def _load_parts(
+        self, request: LoadLargeAgentStateRequest, timeout_s: float | None
+    ) -> list[LoadLargeAgentStateResponse]:
+        timeout_s = self._config.timeout_s if timeout_s is None else positive_s(timeout_s)
+        connection = self._opened()
+        metadata = call_metadata(self._config, connection.inject)
+        call = connection.states.LoadLargeAgentState(request, timeout=timeout_s, metadata=metadata)
+        try:
+            return [part async for part in call]
+        except grpc.RpcError as failure:
+            raise error_of_call(
+                failure, target=self._config.target, timeout_s=timeout_s
+            ) from failure
 
     async def update(
         self,
@@ -357,7 +382,7 @@ class AsyncClient:
             state = change(None if loaded is None else loaded.state)
             if state is None:
                 raise TypeError("the change gave None instead of the new state")
-            about = {} if loaded is None else _standing(loaded.snapshot)
+            about = {} if loaded is None else standing_options(loaded.snapshot)
             try:
                 return await self.save(
                     run_id,
@@ -464,14 +489,3 @@ class AsyncClient:
         if self._connection.process != os.getpid():
             raise RuntimeError("this client was opened before a fork: open one in each process")
         return self._connection
-
-
-def _standing(snapshot: SnapshotMetadata) -> dict[str, Any]:
-    """What an update leaves as it is."""
-    return {
-        "thread_id": snapshot.thread_id,
-        "user_id": snapshot.user_id,
-        "agent_phase": snapshot.agent_phase,
-        "execution_context": snapshot.execution_context,
-        "content_type": snapshot.content_type,
-    }

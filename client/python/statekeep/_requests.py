@@ -4,9 +4,10 @@ What protobuf or gRPC would refuse with words of their own is refused here by th
 field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -14,7 +15,7 @@ from statekeep._channel import MAX_MESSAGE_BYTES
 from statekeep._codec import encode_state
 from statekeep._errors import InvalidRequest, StatekeepError
 from statekeep._ids import made_at
-from statekeep._types import CheckpointType, Save
+from statekeep._types import CheckpointType, Save, SnapshotMetadata
 from statekeep.v1 import agent_state_pb2
 from statekeep.v1.agent_state_service_pb2 import (
     BatchSaveAgentStatesRequest,
@@ -22,8 +23,14 @@ from statekeep.v1.agent_state_service_pb2 import (
     ListRunsRequest,
     ListSnapshotsRequest,
     LoadAgentStateRequest,
+    LoadLargeAgentStateRequest,
     SaveAgentStateRequest,
+    SaveLargeAgentStateRequest,
 )
+
+LARGE_BYTES = 3_670_016
+"""3.5 MiB: what a server takes in one message, unless it was put together otherwise."""
+CHUNK_BYTES = 1024 * 1024
 
 _TEXT_FIELDS = ("run_id", "thread_id", "user_id", "agent_phase", "request_id", "content_type")
 
@@ -36,13 +43,36 @@ def save_request(save: Save) -> SaveAgentStateRequest:
         TypeError: A field has a value of another type.
         ValueError: The checkpoint type is unknown, or `expires_at` says no moment.
     """
+    request = any_save_request(save)
     try:
-        request = _save_message(save)
         _check_size(request, "state.data")
     except StatekeepError as error:
         error.request_id = save.request_id
         raise
     return request
+
+
+def any_save_request(save: Save) -> SaveAgentStateRequest:
+    """Make the message of a save, though it may have to be sent in parts."""
+    try:
+        return _save_message(save)
+    except StatekeepError as error:
+        error.request_id = save.request_id
+        raise
+
+
+def is_large(request: SaveAgentStateRequest) -> bool:
+    """Whether a save is sent in parts, as servers take no such state in one message."""
+    return request.ByteSize() > LARGE_BYTES and len(request.state.data) > LARGE_BYTES
+
+
+def large_parts(request: SaveAgentStateRequest) -> Iterator[SaveLargeAgentStateRequest]:
+    """Cut a large save into messages."""
+    data = memoryview(request.state.data)
+    request.state.data = b""
+    yield SaveLargeAgentStateRequest(save=request)
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield SaveLargeAgentStateRequest(chunk=bytes(data[start : start + CHUNK_BYTES]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +111,11 @@ def make_batch(saves: Sequence[Save], *, atomic: bool, attempt: int | None) -> B
     return Batch(request, refused)
 
 
+def load_large_request(request: LoadAgentStateRequest) -> LoadLargeAgentStateRequest:
+    """Ask for a snapshot in parts."""
+    return LoadLargeAgentStateRequest(load=request)
+
+
 def load_request(
     run_id: str, *, version: int | None, snapshot_id: str | None
 ) -> LoadAgentStateRequest:
@@ -109,6 +144,17 @@ def list_runs_request(*, thread_id: str, user_id: str, page_size: int) -> ListRu
     _check_text("user_id", user_id)
     page_size = _fitting("page_size", page_size, 31)
     return ListRunsRequest(thread_id=thread_id, user_id=user_id, page_size=page_size)
+
+
+def standing_options(snapshot: SnapshotMetadata) -> dict[str, Any]:
+    """Name what an update leaves as it is."""
+    return {
+        "thread_id": snapshot.thread_id,
+        "user_id": snapshot.user_id,
+        "agent_phase": snapshot.agent_phase,
+        "execution_context": snapshot.execution_context,
+        "content_type": snapshot.content_type,
+    }
 
 
 def delete_run_request(run_id: str) -> DeleteRunRequest:

@@ -14,9 +14,11 @@ import grpc
 import grpc.aio
 
 from statekeep._answers import save_result
+from statekeep._config import ClientConfig, positive_s
 from statekeep._errors import Internal, StatekeepError
+from statekeep._metadata import Inject, call_metadata
 from statekeep._requests import save_request
-from statekeep._status import error_of_item
+from statekeep._status import error_of_call, error_of_item
 from statekeep._types import Save, SaveOptions, SaveResult
 from statekeep.v1.agent_state_service_pb2 import (
     SaveAgentStateStreamRequest,
@@ -25,9 +27,6 @@ from statekeep.v1.agent_state_service_pb2 import (
 
 MAX_FAILURES = 100
 """So many failures are kept to be raised at the end; the first that nobody saw is enough."""
-
-Explain = Callable[[grpc.RpcError, str], StatekeepError]
-"""Says what the failed call means to the save with a request id."""
 
 
 class StreamedSave:
@@ -75,10 +74,16 @@ class SaveStream:
     """
 
     def __init__(
-        self, open_call: Callable[[], "grpc.aio.StreamStreamCall[Any, Any]"], explain: Explain
+        self,
+        method: Callable[..., "grpc.aio.StreamStreamCall[Any, Any]"],
+        config: ClientConfig,
+        inject: Inject | None,
+        timeout_s: float | None,
     ) -> None:
-        self._open_call = open_call
-        self._explain = explain
+        self._method = method
+        self._config = config
+        self._inject = inject
+        self._timeout_s = None if timeout_s is None else positive_s(timeout_s)
         self._call: grpc.aio.StreamStreamCall[Any, Any] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -89,7 +94,8 @@ class SaveStream:
     async def __aenter__(self) -> Self:
         if self._call is not None:
             raise RuntimeError("this stream was opened before: ask the client for another")
-        self._call = self._open_call()
+        metadata = call_metadata(self._config, self._inject)
+        self._call = self._method(timeout=self._timeout_s, metadata=metadata)
         self._reader = asyncio.create_task(self._read(self._call))
         return self
 
@@ -148,7 +154,12 @@ class SaveStream:
     def _why(self, request_id: str) -> StatekeepError:
         """Say why a save can no longer be sent."""
         if self._ended is not None:
-            return self._explain(self._ended, request_id)
+            return error_of_call(
+                self._ended,
+                target=self._config.target,
+                timeout_s=self._timeout_s or 0.0,
+                request_id=request_id,
+            )
         return Internal("the stream has ended", request_id=request_id)
 
     async def _read(self, call: "grpc.aio.StreamStreamCall[Any, Any]") -> None:

@@ -17,6 +17,7 @@ from statekeep._admin_types import ServerInfo, ServerStats
 from statekeep._answers import (
     batch_results,
     failed_save,
+    loaded_parts,
     loaded_state,
     run_metadata,
     save_result,
@@ -24,17 +25,21 @@ from statekeep._answers import (
 )
 from statekeep._channel import open_sync_channel
 from statekeep._config import DEFAULT_TIMEOUT_S, MetadataHook, Tls, positive_s, resolve
-from statekeep._errors import NotFound, StatekeepError, VersionConflict
+from statekeep._errors import InvalidRequest, NotFound, StatekeepError, VersionConflict
 from statekeep._ids import new_request_id
 from statekeep._metadata import Inject, call_metadata, find_inject
 from statekeep._pacing import conflict_delay_s
 from statekeep._requests import (
+    any_save_request,
     delete_run_request,
+    is_large,
+    large_parts,
     list_runs_request,
     list_snapshots_request,
+    load_large_request,
     load_request,
     make_batch,
-    save_request,
+    standing_options,
 )
 from statekeep._status import error_of_call
 from statekeep._types import (
@@ -48,6 +53,10 @@ from statekeep._types import (
 )
 from statekeep.v1.admin_service_pb2 import GetServerInfoRequest, GetStatsRequest
 from statekeep.v1.admin_service_pb2_grpc import AdminServiceStub
+from statekeep.v1.agent_state_service_pb2 import (
+    LoadLargeAgentStateRequest,
+    LoadLargeAgentStateResponse,
+)
 from statekeep.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
 
 T = TypeVar("T")
@@ -210,9 +219,14 @@ class Client:
             writer_sequence=writer_sequence,
             content_type=content_type,
         )
-        request = save_request(save)
-        method = self._opened().states.SaveAgentState
-        return save_result(self._call(method, request, timeout_s, save.request_id))
+        request, states = any_save_request(save), self._opened().states
+        if is_large(request):
+            whole = large_parts(request)
+            large = self._call(states.SaveLargeAgentState, whole, timeout_s, save.request_id)
+            return save_result(large.saved)
+        return save_result(
+            self._call(states.SaveAgentState, request, timeout_s, save.request_id)
+        )
 
     def save_many(
         self,
@@ -295,7 +309,26 @@ class Client:
         """
         request = load_request(run_id, version=version, snapshot_id=snapshot_id)
         method = self._opened().states.LoadAgentState
-        return loaded_state(self._call(method, request, timeout_s), as_)
+        try:
+            return loaded_state(self._call(method, request, timeout_s), as_)
+        except InvalidRequest as error:
+            if error.reason != "STATE_TOO_LARGE":
+                raise
+        return loaded_parts(self._load_parts(load_large_request(request), timeout_s), as_)
+
+    def _load_parts(
+        self, request: LoadLargeAgentStateRequest, timeout_s: float | None
+    ) -> list[LoadLargeAgentStateResponse]:
+        timeout_s = self._config.timeout_s if timeout_s is None else positive_s(timeout_s)
+        connection = self._opened()
+        metadata = call_metadata(self._config, connection.inject)
+        call = connection.states.LoadLargeAgentState(request, timeout=timeout_s, metadata=metadata)
+        try:
+            return [part for part in call]
+        except grpc.RpcError as failure:
+            raise error_of_call(
+                failure, target=self._config.target, timeout_s=timeout_s
+            ) from failure
 
     def update(
         self,
@@ -325,7 +358,7 @@ class Client:
             state = change(None if loaded is None else loaded.state)
             if state is None:
                 raise TypeError("the change gave None instead of the new state")
-            about = {} if loaded is None else _standing(loaded.snapshot)
+            about = {} if loaded is None else standing_options(loaded.snapshot)
             try:
                 return self.save(
                     run_id,
@@ -432,14 +465,3 @@ class Client:
         if self._connection.process != os.getpid():
             raise RuntimeError("this client was opened before a fork: open one in each process")
         return self._connection
-
-
-def _standing(snapshot: SnapshotMetadata) -> dict[str, Any]:
-    """What an update leaves as it is."""
-    return {
-        "thread_id": snapshot.thread_id,
-        "user_id": snapshot.user_id,
-        "agent_phase": snapshot.agent_phase,
-        "execution_context": snapshot.execution_context,
-        "content_type": snapshot.content_type,
-    }

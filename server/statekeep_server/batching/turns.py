@@ -42,12 +42,20 @@ class _Line:
                     return
         self.held = False
 
-    async def wait_in(self, waiting: deque[asyncio.Future[None]], *, holding: bool) -> None:
-        """Wait at the end of a queue for the turn; give it up first where it is held."""
+    async def wait_behind(self, waiting: deque[asyncio.Future[None]]) -> None:
+        """Wait at the end of a queue until the turn is passed on."""
         waiter = asyncio.get_running_loop().create_future()
         waiting.append(waiter)
-        if holding:
-            self.pass_on()
+        await self._given(waiter)
+
+    async def step_back(self) -> None:
+        """Give the turn to those that came back, and wait before all that arrive."""
+        waiter = asyncio.get_running_loop().create_future()
+        self.arriving.appendleft(waiter)
+        self.pass_on()
+        await self._given(waiter)
+
+    async def _given(self, waiter: asyncio.Future[None]) -> None:
         try:
             await waiter
         except asyncio.CancelledError:
@@ -77,8 +85,9 @@ class Turn(Generic[K]):
         line = self._turns.join(self._key)
         try:
             if line.held:
-                waiting = line.returning if self._returns else line.arriving
-                await line.wait_in(waiting, holding=False)
+                await line.wait_behind(line.returning if self._returns else line.arriving)
+            while line.returning and not self._returns:
+                await line.step_back()  # something came back since the turn was given
         except asyncio.CancelledError:
             self._turns.part(self._key)
             raise
@@ -117,15 +126,13 @@ class Turn(Generic[K]):
         """
         if not self._has_queued and (queued := self.queued):
             await asyncio.wait(queued)
-            line = self._held()
-            if line.returning:
-                await self._step_back(line)
+            while self._held().returning:
+                await self._step_back()
 
-    async def _step_back(self, line: _Line) -> None:
-        """Let those that came back go first, and nobody else."""
-        self._line = None
+    async def _step_back(self) -> None:
+        line, self._line = self._held(), None
         try:
-            await line.wait_in(line.returning, holding=True)
+            await line.step_back()
         except asyncio.CancelledError:
             self._turns.part(self._key)
             raise

@@ -1,6 +1,6 @@
 """What a server accepts: a limit on everything that a caller sends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB = 1024 * 1024
 
@@ -14,6 +14,8 @@ class Limits:
 
     max_state_bytes: int = 3_670_016
     """3.5 MiB: gRPC clients receive 4 MiB unless told otherwise, and a load must reach them."""
+    max_large_state_bytes: int = 64 * MIB
+    """Of a state that comes in chunks. Each is held about four times while it is saved."""
     max_message_bytes: int = 16 * MIB
     """Above `max_state_bytes`, so that a state over it gets our error and not the transport's."""
     max_batch_items: int = 256
@@ -30,6 +32,10 @@ class Limits:
     max_context_bytes: int = 16 * 1024
     max_ignored_fields: int = 64
     """Ignored fields that one request may add."""
+
+    def of_large_states(self) -> "Limits":
+        """Make the limits of a save that comes in chunks."""
+        return replace(self, max_state_bytes=self.max_large_state_bytes)
 
     def __post_init__(self) -> None:
         # The canonical form puts every value into at least one list, to find its depth.

@@ -87,30 +87,45 @@ class StateFacade:
         """The path that a new request takes."""
         return self._flags().path
 
-    async def save(self, command: SaveCommand, *, deadline_s: float | None = None) -> SaveAck:
-        """Save one state; raise a StateError when it is not acknowledged."""
-        return await asyncio.shield(self.begin_save(command, deadline_s=deadline_s))
+    async def save(
+        self, command: SaveCommand, *, deadline_s: float | None = None, large: bool = False
+    ) -> SaveAck:
+        """Save one state; raise a StateError when it is not acknowledged.
 
-    def begin_save(
-        self, command: SaveCommand, *, deadline_s: float | None = None
+        `large` allows a state that came in chunks.
+        """
+        begun = await self.begin_save(command, deadline_s=deadline_s, large=large)
+        return await asyncio.shield(begun)
+
+    async def begin_save(
+        self, command: SaveCommand, *, deadline_s: float | None = None, large: bool = False
     ) -> asyncio.Task[SaveAck]:
         """Begin a save, which then goes on whatever becomes of the caller; raise what `save` does.
 
-        Saves of a run are applied in the order in which they are begun. Wait with a shield:
+        Saves of a run are applied in the order in which this returns. Wait with a shield:
         cancelling the task is cancelling the save.
         """
         deadline = Deadline.after(self._clock, deadline_s)
         path = self.path_now()
         service = self._service(path)
         command = self._named(command)
+        begun: asyncio.Task[SaveAck] | None = None
         try:
-            save = service.prepare(command)
             self._admit(1, reserved=persist_always(command) is not None)
         except StateError as error:
             service.counters.failed(error)
             raise
         self._saves_under_way += 1
-        return self._detached.start(self._save(path, save, deadline))
+        try:
+            save = await service.prepare(command, large=large)
+            begun = self._detached.start(self._save(path, save, deadline))
+        except StateError as error:
+            service.counters.failed(error)
+            raise
+        finally:
+            if begun is None:
+                self._saves_under_way -= 1
+        return begun
 
     async def save_many(
         self,
@@ -132,7 +147,7 @@ class StateFacade:
             try:
                 if isinstance(command, StateError):
                     raise command
-                saves[index] = self._service(path).prepare(self._named(command))
+                saves[index] = await self._service(path).prepare(self._named(command))
             except StateError as error:
                 self._service(path).counters.failed(error)
                 if atomic:
@@ -151,7 +166,7 @@ class StateFacade:
     async def save_in_session(self, command: SaveCommand, session: object) -> SaveAck:
         """Stage a save on a caller's session (see `ports.StateStore.append_in_session`)."""
         path = self.path_now()
-        save = self._service(path).prepare(self._named(command))
+        save = await self._service(path).prepare(self._named(command))
         return await self._with_fallback(
             path,
             save,

@@ -49,6 +49,11 @@ SKIP_COUNTS = 100_000
 `max_skip_age` bounds the drift by itself."""
 
 
+INLINE_BYTES = 256 * 1024
+"""States up to this size are prepared on the event loop: it takes about 1 ms, and a thread for
+each save would cost more than it gives."""
+
+
 class Route(Enum):
     """How a save goes: through the cheap read first, or straight to the lock."""
 
@@ -91,9 +96,16 @@ class StateService:
         self._rules = rules
         self._skips: LRUCache[RunKey, int] = LRUCache(SKIP_COUNTS)
 
-    def prepare(self, command: SaveCommand) -> PreparedSave:
-        """Validate a save and derive what its payload says, once. Raises InvalidField."""
-        return prepare(command, ignored=self._ignored, limits=self._limits)
+    async def prepare(self, command: SaveCommand, *, large: bool = False) -> PreparedSave:
+        """Validate a save and derive what its payload says, once. Raises InvalidField.
+
+        `large` allows what comes in chunks. The event loop serves others while a state that takes
+        long is prepared in a thread.
+        """
+        limits = self._limits.of_large_states() if large else self._limits
+        if len(command.state) <= INLINE_BYTES:
+            return prepare(command, ignored=self._ignored, limits=limits)
+        return await asyncio.to_thread(prepare, command, ignored=self._ignored, limits=limits)
 
     async def save(self, save: PreparedSave, deadline: Deadline, turn: Turn[RunKey]) -> SaveResult:
         """Save one state; answer after its commit, or after the barrier that found it unchanged.

@@ -82,6 +82,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 def _limits(limits: Limits) -> pb.Limits:
     return pb.Limits(
         max_state_bytes=limits.max_state_bytes,
+        max_large_state_bytes=limits.max_large_state_bytes,
         max_message_bytes=limits.max_message_bytes,
         max_batch_items=limits.max_batch_items,
         max_depth=limits.max_depth,

@@ -125,12 +125,15 @@ def save_response(ack: SaveAck) -> agent_state_service_pb2.SaveAgentStateRespons
     )
 
 
-def load_response(loaded: LoadedState) -> agent_state_service_pb2.LoadAgentStateResponse:
-    """Write a snapshot with its state."""
+def load_response(
+    loaded: LoadedState, *, with_data: bool = True
+) -> agent_state_service_pb2.LoadAgentStateResponse:
+    """Write a snapshot with its state, or all but the state's data."""
     snapshot = loaded.snapshot
+    data = (snapshot.state or b"") if with_data else b""
     return agent_state_service_pb2.LoadAgentStateResponse(
         snapshot=snapshot_metadata(snapshot),
-        state=agent_state_pb2.State(data=snapshot.state or b"", content_type=snapshot.content_type),
+        state=agent_state_pb2.State(data=data, content_type=snapshot.content_type),
         head_version=loaded.head_version,
     )
 

@@ -20,8 +20,8 @@ from statekeep_server.transport.interceptors.errors import explain
 MAX_UNDER_WAY = 64
 """Of one stream. A group takes as many, and more would only wait."""
 
-Begin = Callable[[pb.SaveAgentStateRequest], "asyncio.Future[SaveAck]"]
-"""Begins a save at once and raises a StateError for one that is refused before."""
+Begin = Callable[[pb.SaveAgentStateRequest], "Awaitable[asyncio.Future[SaveAck]]"]
+"""Begins a save and raises a StateError for one that is refused before."""
 
 _METHOD = "a save of SaveAgentStateStream"
 
@@ -74,7 +74,7 @@ class SaveStream:
                 request = await anext(requests, None)
                 if request is None:
                     return
-                self._begun.put_nowait(_Begun(request.save, self._begin))
+                self._begun.put_nowait(await self._begin_one(request.save))
         except DecodeError as error:
             self._end = error
         except asyncio.CancelledError:
@@ -83,6 +83,12 @@ class SaveStream:
             self._end = ShuttingDown()
         finally:
             self._begun.put_nowait(None)
+
+    async def _begin_one(self, request: pb.SaveAgentStateRequest) -> "_Begun":
+        try:
+            return _Begun(request.request_id, await self._begin(request))
+        except StateError as error:
+            return _Begun(request.request_id, error)
 
     async def _stop_when_draining(self, reader: asyncio.Task[None]) -> None:
         await self._draining.wait()
@@ -95,25 +101,21 @@ class SaveStream:
 
 
 class _Begun:
-    """A save that has been begun, or refused at once."""
+    """A save that has been begun, or refused before."""
 
-    def __init__(self, request: pb.SaveAgentStateRequest, begin: Begin) -> None:
-        self._request_id = request.request_id
-        self._ack: asyncio.Future[SaveAck] | None = None
-        self._refusal: StateError | None = None
-        try:
-            self._ack = begin(request)
-        except StateError as error:
-            self._refusal = error
+    def __init__(self, request_id: str, begun: "asyncio.Future[SaveAck] | StateError") -> None:
+        self._request_id = request_id
+        self._begun = begun
 
     async def answer(self) -> pb.SaveAgentStateStreamResponse:
         """Wait for the save's answer; a cancelled wait leaves the save alone."""
-        if self._ack is None:
-            return self._failed(self._refusal or StateError())
-        await asyncio.wait([self._ack])
-        error = self._ack.exception()
+        if isinstance(self._begun, StateError):
+            return self._failed(self._begun)
+        await asyncio.wait([self._begun])
+        error = self._begun.exception()
         if error is None:
-            return pb.SaveAgentStateStreamResponse(saved=convert.save_response(self._ack.result()))
+            saved = convert.save_response(self._begun.result())
+            return pb.SaveAgentStateStreamResponse(saved=saved)
         if not isinstance(error, Exception):
             raise error
         return self._failed(error)

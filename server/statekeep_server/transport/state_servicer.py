@@ -5,6 +5,7 @@ Errors are raised, not written: the interceptor gives them their status.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from statekeep.v1 import agent_state_service_pb2 as pb
 from statekeep.v1 import agent_state_service_pb2_grpc
 from statekeep_server.domain.errors import InvalidField, StateError
 from statekeep_server.domain.limits import Limits
-from statekeep_server.domain.model import RunKey, SaveCommand
+from statekeep_server.domain.model import RunKey, SaveCommand, Selector
 from statekeep_server.domain.validation import (
     page_size,
     validate_key,
@@ -26,6 +27,12 @@ from statekeep_server.transport import convert, pages, status
 from statekeep_server.transport.interceptors.call import Call, current_call
 from statekeep_server.transport.interceptors.errors import explain
 from statekeep_server.transport.interceptors.limiter import Limiter
+from statekeep_server.transport.large_states import (
+    OneAtATime,
+    check_fits_message,
+    parts,
+    receive,
+)
 from statekeep_server.transport.save_stream import SaveStream
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -48,6 +55,8 @@ class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
         self._limits = limits
         self._limiter = limiter
         self._draining = draining
+        self._one_save = OneAtATime()
+        self._one_load = OneAtATime()
 
     async def SaveAgentState(
         self, request: pb.SaveAgentStateRequest, context: Context
@@ -62,8 +71,8 @@ class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
     ) -> None:
         call = current_call.get()
 
-        def begin(request: pb.SaveAgentStateRequest) -> asyncio.Future[SaveAck]:
-            return self._begin(request, call, context.time_remaining())
+        async def begin(request: pb.SaveAgentStateRequest) -> asyncio.Future[SaveAck]:
+            return await self._begin(request, call, context.time_remaining())
 
         # So that the client knows that it has a stream before it has an answer.
         await context.send_initial_metadata(())
@@ -82,11 +91,35 @@ class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
         self, request: pb.LoadAgentStateRequest, context: Context
     ) -> pb.LoadAgentStateResponse:
         call = current_call.get()
-        key = self._key(request.run_id, call)
-        selector = convert.selector(request)
-        validate_selector(selector, self._limits)
+        key, selector = self._selected(request, call)
         loaded = await self._facade.load(key, selector, deadline_s=call.deadline_s)
+        check_fits_message(loaded, self._limits)
         return convert.load_response(loaded)
+
+    async def SaveLargeAgentState(
+        self, requests: AsyncIterator[pb.SaveLargeAgentStateRequest], context: Context
+    ) -> pb.SaveLargeAgentStateResponse:
+        call = current_call.get()
+        async with self._one_save.turn(call.deadline_s):
+            header, state = await receive(requests, self._limits)
+            command = replace(_command(header, call), state=state)
+            del state
+            # What is left now; the stubs do not know that there may be no deadline.
+            remaining_s: float | None = context.time_remaining()
+            deadline_s = call.deadline_s if remaining_s is None else remaining_s
+            ack = await self._facade.save(command, deadline_s=deadline_s, large=True)
+        return pb.SaveLargeAgentStateResponse(saved=convert.save_response(ack))
+
+    # The stubs know only servicers that yield their answers; this one writes them.
+    async def LoadLargeAgentState(  # type: ignore[override]
+        self, request: pb.LoadLargeAgentStateRequest, context: Context
+    ) -> None:
+        call = current_call.get()
+        key, selector = self._selected(request.load, call)
+        async with self._one_load.turn(call.deadline_s):
+            loaded = await self._facade.load(key, selector, deadline_s=call.deadline_s)
+            for part in parts(loaded):
+                await context.write(part)
 
     async def ListSnapshots(
         self, request: pb.ListSnapshotsRequest, context: Context
@@ -127,21 +160,29 @@ class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
         deleted = await self._facade.delete_run(key, deadline_s=call.deadline_s)
         return pb.DeleteRunResponse(deleted_snapshots=deleted)
 
-    def _begin(
+    async def _begin(
         self, request: pb.SaveAgentStateRequest, call: Call, remaining_s: float | None
     ) -> asyncio.Future[SaveAck]:
         """Begin a save of a stream, counted until it is answered."""
         command = _command(request, call)
         size_bytes = len(command.state)
+        deadline_s = call.deadline_s if remaining_s is None else min(remaining_s, call.deadline_s)
+        ack: asyncio.Future[SaveAck] | None = None
         self._limiter.enter(size_bytes)
         try:
-            deadline_s = call.deadline_s if remaining_s is None else remaining_s
-            ack = self._facade.begin_save(command, deadline_s=min(deadline_s, call.deadline_s))
-        except StateError:
-            self._limiter.leave(size_bytes)
-            raise
-        ack.add_done_callback(lambda _: self._limiter.leave(size_bytes))
+            ack = await self._facade.begin_save(command, deadline_s=deadline_s)
+            ack.add_done_callback(lambda _: self._limiter.leave(size_bytes))
+        finally:
+            if ack is None:
+                self._limiter.leave(size_bytes)
         return ack
+
+    def _selected(self, request: pb.LoadAgentStateRequest, call: Call) -> tuple[RunKey, Selector]:
+        """Read which snapshot a load asks for."""
+        key = self._key(request.run_id, call)
+        selector = convert.selector(request)
+        validate_selector(selector, self._limits)
+        return key, selector
 
     def _key(self, run_id: str, call: Call) -> RunKey:
         key = RunKey(call.tenant, run_id)

@@ -17,6 +17,7 @@ from statekeep import (
     FallbackCause,
     Internal,
     InvalidRequest,
+    NotFound,
     Save,
     SaveOutcome,
     SaveResult,
@@ -25,7 +26,7 @@ from statekeep import (
 )
 from statekeep._ids import made_at
 from statekeep.v1 import agent_state_pb2, agent_state_service_pb2
-from tests.support.scripted_server import ScriptedServer, answers, fails, loaded, saved
+from tests.support.scripted_server import ScriptedServer, answers, fails, in_parts, loaded, saved
 
 
 async def test_save_sends_every_option(client: AsyncClient, server: ScriptedServer) -> None:
@@ -207,10 +208,11 @@ async def test_a_message_over_the_limit_is_refused_here(
     client: AsyncClient, server: ScriptedServer
 ) -> None:
     state = b"\0" * (16 * 1024 * 1024 + 1)
-    with pytest.raises(InvalidRequest) as caught:
-        await client.save("run-1", state)
-    assert caught.value.reason == "STATE_TOO_LARGE"
-    assert caught.value.limit == 16 * 1024 * 1024
+    refused = await client.save_many([Save("run-1", state, request_id="mine")])
+    assert isinstance(refused[0], InvalidRequest)
+    assert refused[0].reason == "STATE_TOO_LARGE"
+    assert refused[0].limit == 16 * 1024 * 1024
+    assert refused[0].request_id == "mine"
     with pytest.raises(InvalidRequest) as caught:
         await client.save_many([Save("run-1", state[: 9 * 1024 * 1024]) for _ in range(2)])
     assert caught.value.field == "saves"
@@ -225,12 +227,44 @@ async def test_an_answer_over_the_limit_is_named(
         await client.load("run-1")
 
 
-async def test_large_states_pass_both_ways(client: AsyncClient, server: ScriptedServer) -> None:
-    data = os.urandom(6_000_000)  # over gRPC's own 4 MiB
-    await client.save("run-1", data)
-    assert server.asked[0].request.state.data == data
-    server.will("LoadAgentState", answers(loaded(data, "application/octet-stream")))
-    assert (await client.load("run-1")).state == data
+async def test_large_states_pass_both_ways_in_parts(
+    client: AsyncClient, server: ScriptedServer
+) -> None:
+    data = os.urandom(6_000_000)
+    result = await client.save("run-1", data, request_id="mine", agent_phase="p")
+    assert result.state_sha256 == hashlib.sha256(data).digest()
+    (asked,) = server.asked
+    assert asked.method == "SaveLargeAgentState"
+    assert asked.request[0].save.agent_phase == "p"
+    assert [len(part.chunk) for part in asked.request[1:]] == [1 << 20] * 5 + [757_120]
+
+    server.will(
+        "LoadAgentState", fails(grpc.StatusCode.INVALID_ARGUMENT, "STATE_TOO_LARGE", size="9")
+    )
+    whole = loaded(data, "application/octet-stream", head_version=7)
+    server.will("LoadLargeAgentState", answers(in_parts(whole)))
+    answer = await client.load("run-1", version=7)
+    assert answer.state == answer.data == data
+    assert answer.head_version == 7
+    assert server.asked[-1].request.load.version == 7
+
+
+async def test_parts_that_fail_or_do_not_fit_are_said(
+    client: AsyncClient, server: ScriptedServer
+) -> None:
+    too_large = fails(grpc.StatusCode.INVALID_ARGUMENT, "STATE_TOO_LARGE")
+    server.will("LoadAgentState", *[too_large] * 3)
+    damaged = in_parts(loaded(b"0123456789", "x/y"))
+    damaged[1].chunk = b"other"
+    server.will(
+        "LoadLargeAgentState",
+        answers(damaged),
+        answers(damaged[1:]),
+        fails(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"),
+    )
+    for error in (DataLoss, Internal, NotFound):
+        with pytest.raises(error):
+            await client.load("run-1")
 
 
 async def test_load_names_one_snapshot(client: AsyncClient, server: ScriptedServer) -> None:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from statekeep.v1 import agent_state_pb2 as statekeep_dot_v1_dot_agent__state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statekeep/v1/admin_service.proto\x12\x0cstatekeep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1estatekeep/v1/agent_state.proto\"\x16\n\x14GetServerInfoRequest\"\xde\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x04path\x18\x02 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x10\n\x08\x64\x61tabase\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.statekeep.v1.Limits\x12+\n\nskip_rules\x18\x05 \x01(\x0b\x32\x17.statekeep.v1.SkipRules\x12&\n\x05pools\x18\x06 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\"\xec\x01\n\x06Limits\x12\x17\n\x0fmax_state_bytes\x18\x01 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_batch_items\x18\x03 \x01(\x05\x12\x11\n\tmax_depth\x18\x04 \x01(\x05\x12\x1a\n\x12max_integer_digits\x18\x05 \x01(\x05\x12\x13\n\x0bmax_members\x18\x06 \x01(\x05\x12\x19\n\x11max_id_characters\x18\x07 \x01(\x05\x12\x1b\n\x13max_context_entries\x18\x08 \x01(\x05\x12\x19\n\x11max_context_bytes\x18\t \x01(\x05\"i\n\tSkipRules\x12\x19\n\x11\x63\x61nonical_version\x18\x01 \x01(\x05\x12\x16\n\x0eignored_fields\x18\x02 \x03(\t\x12\x16\n\x0emax_skip_age_s\x18\x03 \x01(\x01\x12\x11\n\tmax_skips\x18\x04 \x01(\x05\"\x98\x01\n\tPoolStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x11\n\tpool_size\x18\x02 \x01(\x05\x12\x14\n\x0cmax_overflow\x18\x03 \x01(\x05\x12\x16\n\x0epool_timeout_s\x18\x04 \x01(\x01\x12\x13\n\x0b\x63hecked_out\x18\x05 \x01(\x05\x12\x0c\n\x04idle\x18\x06 \x01(\x05\"\x11\n\x0fGetStatsRequest\"\xb7\x02\n\x10GetStatsResponse\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05paths\x18\x02 \x03(\x0b\x32\x17.statekeep.v1.PathStats\x12\'\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\x18.statekeep.v1.CacheStats\x12&\n\x05pools\x18\x04 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\x12 \n\x18unknown_checkpoint_types\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ircuit_open\x18\x06 \x01(\x08\x12*\n\x07workers\x18\x07 \x03(\x0b\x32\x19.statekeep.v1.WorkerStats\x12\x16\n\x0esilent_workers\x18\x08 \x01(\x05\"o\n\x0bWorkerStats\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\nprocess_id\x18\x02 \x01(\x03\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05saves\x18\x04 \x01(\x03\"\x96\x04\n\tPathStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\r\n\x05saves\x18\x02 \x01(\x03\x12\x11\n\tpersisted\x18\x03 \x01(\x03\x12\x0f\n\x07skipped\x18\x04 \x01(\x03\x12\x39\n\tdecisions\x18\x05 \x03(\x0b\x32&.statekeep.v1.PathStats.DecisionsEntry\x12\x37\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32%.statekeep.v1.PathStats.FailuresEntry\x12\x39\n\tfallbacks\x18\x07 \x03(\x0b\x32&.statekeep.v1.PathStats.FallbacksEntry\x12\x14\n\x0crows_written\x18\x08 \x01(\x03\x12\x12\n\nstatements\x18\t \x01(\x03\x12\x18\n\x10persisted_mean_s\x18\n \x01(\x01\x12\x16\n\x0eskipped_mean_s\x18\x0b \x01(\x01\x12\r\n\x05loads\x18\x0c \x01(\x03\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0e\x46\x61llbacksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xd2\x01\n\nCacheStats\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\x12\x13\n\x0bmax_entries\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0emax_size_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04hits\x18\x05 \x01(\x03\x12\x0e\n\x06misses\x18\x06 \x01(\x03\x12\x11\n\tevictions\x18\x07 \x01(\x03\x12\x15\n\rinvalidations\x18\x08 \x01(\x03\x12\x14\n\x0croutes_right\x18\t \x01(\x03\x12\x14\n\x0croutes_wrong\x18\n \x01(\x03\x32\xbd\x01\n\x0c\x41\x64minService\x12]\n\rGetServerInfo\x12\".statekeep.v1.GetServerInfoRequest\x1a#.statekeep.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12N\n\x08GetStats\x12\x1d.statekeep.v1.GetStatsRequest\x1a\x1e.statekeep.v1.GetStatsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statekeep/v1/admin_service.proto\x12\x0cstatekeep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1estatekeep/v1/agent_state.proto\"\x16\n\x14GetServerInfoRequest\"\xde\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x04path\x18\x02 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x10\n\x08\x64\x61tabase\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.statekeep.v1.Limits\x12+\n\nskip_rules\x18\x05 \x01(\x0b\x32\x17.statekeep.v1.SkipRules\x12&\n\x05pools\x18\x06 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\"\x8b\x02\n\x06Limits\x12\x17\n\x0fmax_state_bytes\x18\x01 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_batch_items\x18\x03 \x01(\x05\x12\x11\n\tmax_depth\x18\x04 \x01(\x05\x12\x1a\n\x12max_integer_digits\x18\x05 \x01(\x05\x12\x13\n\x0bmax_members\x18\x06 \x01(\x05\x12\x19\n\x11max_id_characters\x18\x07 \x01(\x05\x12\x1b\n\x13max_context_entries\x18\x08 \x01(\x05\x12\x19\n\x11max_context_bytes\x18\t \x01(\x05\x12\x1d\n\x15max_large_state_bytes\x18\n \x01(\x03\"i\n\tSkipRules\x12\x19\n\x11\x63\x61nonical_version\x18\x01 \x01(\x05\x12\x16\n\x0eignored_fields\x18\x02 \x03(\t\x12\x16\n\x0emax_skip_age_s\x18\x03 \x01(\x01\x12\x11\n\tmax_skips\x18\x04 \x01(\x05\"\x98\x01\n\tPoolStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x11\n\tpool_size\x18\x02 \x01(\x05\x12\x14\n\x0cmax_overflow\x18\x03 \x01(\x05\x12\x16\n\x0epool_timeout_s\x18\x04 \x01(\x01\x12\x13\n\x0b\x63hecked_out\x18\x05 \x01(\x05\x12\x0c\n\x04idle\x18\x06 \x01(\x05\"\x11\n\x0fGetStatsRequest\"\xb7\x02\n\x10GetStatsResponse\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05paths\x18\x02 \x03(\x0b\x32\x17.statekeep.v1.PathStats\x12\'\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\x18.statekeep.v1.CacheStats\x12&\n\x05pools\x18\x04 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\x12 \n\x18unknown_checkpoint_types\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ircuit_open\x18\x06 \x01(\x08\x12*\n\x07workers\x18\x07 \x03(\x0b\x32\x19.statekeep.v1.WorkerStats\x12\x16\n\x0esilent_workers\x18\x08 \x01(\x05\"o\n\x0bWorkerStats\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\nprocess_id\x18\x02 \x01(\x03\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05saves\x18\x04 \x01(\x03\"\x96\x04\n\tPathStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\r\n\x05saves\x18\x02 \x01(\x03\x12\x11\n\tpersisted\x18\x03 \x01(\x03\x12\x0f\n\x07skipped\x18\x04 \x01(\x03\x12\x39\n\tdecisions\x18\x05 \x03(\x0b\x32&.statekeep.v1.PathStats.DecisionsEntry\x12\x37\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32%.statekeep.v1.PathStats.FailuresEntry\x12\x39\n\tfallbacks\x18\x07 \x03(\x0b\x32&.statekeep.v1.PathStats.FallbacksEntry\x12\x14\n\x0crows_written\x18\x08 \x01(\x03\x12\x12\n\nstatements\x18\t \x01(\x03\x12\x18\n\x10persisted_mean_s\x18\n \x01(\x01\x12\x16\n\x0eskipped_mean_s\x18\x0b \x01(\x01\x12\r\n\x05loads\x18\x0c \x01(\x03\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0e\x46\x61llbacksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xd2\x01\n\nCacheStats\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\x12\x13\n\x0bmax_entries\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0emax_size_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04hits\x18\x05 \x01(\x03\x12\x0e\n\x06misses\x18\x06 \x01(\x03\x12\x11\n\tevictions\x18\x07 \x01(\x03\x12\x15\n\rinvalidations\x18\x08 \x01(\x03\x12\x14\n\x0croutes_right\x18\t \x01(\x03\x12\x14\n\x0croutes_wrong\x18\n \x01(\x03\x32\xbd\x01\n\x0c\x41\x64minService\x12]\n\rGetServerInfo\x12\".statekeep.v1.GetServerInfoRequest\x1a#.statekeep.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12N\n\x08GetStats\x12\x1d.statekeep.v1.GetStatsRequest\x1a\x1e.statekeep.v1.GetStatsResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,27 +48,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFORESPONSE']._serialized_start=140
   _globals['_GETSERVERINFORESPONSE']._serialized_end=362
   _globals['_LIMITS']._serialized_start=365
-  _globals['_LIMITS']._serialized_end=601
-  _globals['_SKIPRULES']._serialized_start=603
-  _globals['_SKIPRULES']._serialized_end=708
-  _globals['_POOLSTATS']._serialized_start=711
-  _globals['_POOLSTATS']._serialized_end=863
-  _globals['_GETSTATSREQUEST']._serialized_start=865
-  _globals['_GETSTATSREQUEST']._serialized_end=882
-  _globals['_GETSTATSRESPONSE']._serialized_start=885
-  _globals['_GETSTATSRESPONSE']._serialized_end=1196
-  _globals['_WORKERSTATS']._serialized_start=1198
-  _globals['_WORKERSTATS']._serialized_end=1309
-  _globals['_PATHSTATS']._serialized_start=1312
-  _globals['_PATHSTATS']._serialized_end=1846
-  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_start=1699
-  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_end=1747
-  _globals['_PATHSTATS_FAILURESENTRY']._serialized_start=1749
-  _globals['_PATHSTATS_FAILURESENTRY']._serialized_end=1796
-  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_start=1798
-  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_end=1846
-  _globals['_CACHESTATS']._serialized_start=1849
-  _globals['_CACHESTATS']._serialized_end=2059
-  _globals['_ADMINSERVICE']._serialized_start=2062
-  _globals['_ADMINSERVICE']._serialized_end=2251
+  _globals['_LIMITS']._serialized_end=632
+  _globals['_SKIPRULES']._serialized_start=634
+  _globals['_SKIPRULES']._serialized_end=739
+  _globals['_POOLSTATS']._serialized_start=742
+  _globals['_POOLSTATS']._serialized_end=894
+  _globals['_GETSTATSREQUEST']._serialized_start=896
+  _globals['_GETSTATSREQUEST']._serialized_end=913
+  _globals['_GETSTATSRESPONSE']._serialized_start=916
+  _globals['_GETSTATSRESPONSE']._serialized_end=1227
+  _globals['_WORKERSTATS']._serialized_start=1229
+  _globals['_WORKERSTATS']._serialized_end=1340
+  _globals['_PATHSTATS']._serialized_start=1343
+  _globals['_PATHSTATS']._serialized_end=1877
+  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_start=1730
+  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_end=1778
+  _globals['_PATHSTATS_FAILURESENTRY']._serialized_start=1780
+  _globals['_PATHSTATS_FAILURESENTRY']._serialized_end=1827
+  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_start=1829
+  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_end=1877
+  _globals['_CACHESTATS']._serialized_start=1880
+  _globals['_CACHESTATS']._serialized_end=2090
+  _globals['_ADMINSERVICE']._serialized_start=2093
+  _globals['_ADMINSERVICE']._serialized_end=2282
 # @@protoc_insertion_point(module_scope)

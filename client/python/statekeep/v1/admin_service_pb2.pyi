@@ -92,8 +92,9 @@ class Limits(google.protobuf.message.Message):
     MAX_ID_CHARACTERS_FIELD_NUMBER: builtins.int
     MAX_CONTEXT_ENTRIES_FIELD_NUMBER: builtins.int
     MAX_CONTEXT_BYTES_FIELD_NUMBER: builtins.int
+    MAX_LARGE_STATE_BYTES_FIELD_NUMBER: builtins.int
     max_state_bytes: builtins.int
-    """Bytes of one state."""
+    """Bytes of one state that is sent in one message."""
     max_message_bytes: builtins.int
     """Bytes of one gRPC message."""
     max_batch_items: builtins.int
@@ -110,6 +111,8 @@ class Limits(google.protobuf.message.Message):
     """Entries of an execution context."""
     max_context_bytes: builtins.int
     """Bytes of an execution context."""
+    max_large_state_bytes: builtins.int
+    """Bytes of one state that is sent in chunks."""
     def __init__(
         self,
         *,
@@ -122,8 +125,9 @@ class Limits(google.protobuf.message.Message):
         max_id_characters: builtins.int = ...,
         max_context_entries: builtins.int = ...,
         max_context_bytes: builtins.int = ...,
+        max_large_state_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max_batch_items", b"max_batch_items", "max_context_bytes", b"max_context_bytes", "max_context_entries", b"max_context_entries", "max_depth", b"max_depth", "max_id_characters", b"max_id_characters", "max_integer_digits", b"max_integer_digits", "max_members", b"max_members", "max_message_bytes", b"max_message_bytes", "max_state_bytes", b"max_state_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_batch_items", b"max_batch_items", "max_context_bytes", b"max_context_bytes", "max_context_entries", b"max_context_entries", "max_depth", b"max_depth", "max_id_characters", b"max_id_characters", "max_integer_digits", b"max_integer_digits", "max_large_state_bytes", b"max_large_state_bytes", "max_members", b"max_members", "max_message_bytes", b"max_message_bytes", "max_state_bytes", b"max_state_bytes"]) -> None: ...
 
 Global___Limits: typing_extensions.TypeAlias = Limits
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from statekeep.v1 import agent_state_pb2 as statekeep_dot_v1_dot_agent__state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&statekeep/v1/agent_state_service.proto\x12\x0cstatekeep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1estatekeep/v1/agent_state.proto\"\xb8\x04\n\x15SaveAgentStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0b\x32\x13.statekeep.v1.State\x12\x35\n\x0f\x63heckpoint_type\x18\x05 \x01(\x0e\x32\x1c.statekeep.v1.CheckpointType\x12\x13\n\x0b\x61gent_phase\x18\x06 \x01(\t\x12T\n\x11\x65xecution_context\x18\x07 \x03(\x0b\x32\x39.statekeep.v1.SaveAgentStateRequest.ExecutionContextEntry\x12\x19\n\x11is_recovery_point\x18\x08 \x01(\x08\x12.\n\nexpires_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x1d\n\x10\x65xpected_version\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0eignored_fields\x18\r \x03(\t\x12\x1c\n\x0fwriter_sequence\x18\x0e \x01(\x03H\x01\x88\x01\x01\x1a\x37\n\x15\x45xecutionContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_expected_versionB\x12\n\x10_writer_sequence\"\x85\x03\n\x16SaveAgentStateResponse\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.SaveOutcome\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x14\n\x0cstate_sha256\x18\x04 \x01(\x0c\x12\x17\n\x0f\x63omparison_hash\x18\x05 \x01(\x0c\x12\x16\n\x0e\x63hanged_fields\x18\x06 \x03(\t\x12 \n\x18\x63hanged_fields_truncated\x18\x07 \x01(\x08\x12,\n\x06reason\x18\x08 \x01(\x0e\x32\x1c.statekeep.v1.DecisionReason\x12\'\n\x04path\x18\t \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x33\n\x0e\x66\x61llback_cause\x18\n \x01(\x0b\x32\x1b.statekeep.v1.FallbackCause\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x10\n\x08replayed\x18\x0c \x01(\x08\"P\n\x1bSaveAgentStateStreamRequest\x12\x31\n\x04save\x18\x01 \x01(\x0b\x32#.statekeep.v1.SaveAgentStateRequest\"\x8e\x01\n\x1cSaveAgentStateStreamResponse\x12\x35\n\x05saved\x18\x01 \x01(\x0b\x32$.statekeep.v1.SaveAgentStateResponseH\x00\x12-\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1c.statekeep.v1.BatchSaveErrorH\x00\x42\x08\n\x06result\"]\n\x15LoadAgentStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x15\n\x0bsnapshot_id\x18\x03 \x01(\tH\x00\x42\n\n\x08selector\"\x84\x01\n\x16LoadAgentStateResponse\x12\x30\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1e.statekeep.v1.SnapshotMetadata\x12\"\n\x05state\x18\x02 \x01(\x0b\x32\x13.statekeep.v1.State\x12\x14\n\x0chead_version\x18\x03 \x01(\x03\"a\n\x1b\x42\x61tchSaveAgentStatesRequest\x12\x32\n\x05saves\x18\x01 \x03(\x0b\x32#.statekeep.v1.SaveAgentStateRequest\x12\x0e\n\x06\x61tomic\x18\x02 \x01(\x08\"N\n\x1c\x42\x61tchSaveAgentStatesResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.statekeep.v1.BatchSaveResult\"\x81\x01\n\x0f\x42\x61tchSaveResult\x12\x35\n\x05saved\x18\x01 \x01(\x0b\x32$.statekeep.v1.SaveAgentStateResponseH\x00\x12-\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1c.statekeep.v1.BatchSaveErrorH\x00\x42\x08\n\x06result\"\xae\x01\n\x0e\x42\x61tchSaveError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12<\n\x08metadata\x18\x04 \x03(\x0b\x32*.statekeep.v1.BatchSaveError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\x14ListSnapshotsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x15ListSnapshotsResponse\x12\x31\n\tsnapshots\x18\x01 \x03(\x0b\x32\x1e.statekeep.v1.SnapshotMetadata\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\\\n\x0fListRunsRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"T\n\x10ListRunsResponse\x12\'\n\x04runs\x18\x01 \x03(\x0b\x32\x19.statekeep.v1.RunMetadata\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10\x44\x65leteRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\".\n\x11\x44\x65leteRunResponse\x12\x19\n\x11\x64\x65leted_snapshots\x18\x01 \x01(\x03\x32\xb1\x05\n\x11\x41gentStateService\x12[\n\x0eSaveAgentState\x12#.statekeep.v1.SaveAgentStateRequest\x1a$.statekeep.v1.SaveAgentStateResponse\x12q\n\x14SaveAgentStateStream\x12).statekeep.v1.SaveAgentStateStreamRequest\x1a*.statekeep.v1.SaveAgentStateStreamResponse(\x01\x30\x01\x12`\n\x0eLoadAgentState\x12#.statekeep.v1.LoadAgentStateRequest\x1a$.statekeep.v1.LoadAgentStateResponse\"\x03\x90\x02\x01\x12m\n\x14\x42\x61tchSaveAgentStates\x12).statekeep.v1.BatchSaveAgentStatesRequest\x1a*.statekeep.v1.BatchSaveAgentStatesResponse\x12]\n\rListSnapshots\x12\".statekeep.v1.ListSnapshotsRequest\x1a#.statekeep.v1.ListSnapshotsResponse\"\x03\x90\x02\x01\x12N\n\x08ListRuns\x12\x1d.statekeep.v1.ListRunsRequest\x1a\x1e.statekeep.v1.ListRunsResponse\"\x03\x90\x02\x01\x12L\n\tDeleteRun\x12\x1e.statekeep.v1.DeleteRunRequest\x1a\x1f.statekeep.v1.DeleteRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&statekeep/v1/agent_state_service.proto\x12\x0cstatekeep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1estatekeep/v1/agent_state.proto\"\xb8\x04\n\x15SaveAgentStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0b\x32\x13.statekeep.v1.State\x12\x35\n\x0f\x63heckpoint_type\x18\x05 \x01(\x0e\x32\x1c.statekeep.v1.CheckpointType\x12\x13\n\x0b\x61gent_phase\x18\x06 \x01(\t\x12T\n\x11\x65xecution_context\x18\x07 \x03(\x0b\x32\x39.statekeep.v1.SaveAgentStateRequest.ExecutionContextEntry\x12\x19\n\x11is_recovery_point\x18\x08 \x01(\x08\x12.\n\nexpires_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x1d\n\x10\x65xpected_version\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0eignored_fields\x18\r \x03(\t\x12\x1c\n\x0fwriter_sequence\x18\x0e \x01(\x03H\x01\x88\x01\x01\x1a\x37\n\x15\x45xecutionContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_expected_versionB\x12\n\x10_writer_sequence\"\x85\x03\n\x16SaveAgentStateResponse\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.SaveOutcome\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x14\n\x0cstate_sha256\x18\x04 \x01(\x0c\x12\x17\n\x0f\x63omparison_hash\x18\x05 \x01(\x0c\x12\x16\n\x0e\x63hanged_fields\x18\x06 \x03(\t\x12 \n\x18\x63hanged_fields_truncated\x18\x07 \x01(\x08\x12,\n\x06reason\x18\x08 \x01(\x0e\x32\x1c.statekeep.v1.DecisionReason\x12\'\n\x04path\x18\t \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x33\n\x0e\x66\x61llback_cause\x18\n \x01(\x0b\x32\x1b.statekeep.v1.FallbackCause\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x10\n\x08replayed\x18\x0c \x01(\x08\"P\n\x1bSaveAgentStateStreamRequest\x12\x31\n\x04save\x18\x01 \x01(\x0b\x32#.statekeep.v1.SaveAgentStateRequest\"\x8e\x01\n\x1cSaveAgentStateStreamResponse\x12\x35\n\x05saved\x18\x01 \x01(\x0b\x32$.statekeep.v1.SaveAgentStateResponseH\x00\x12-\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1c.statekeep.v1.BatchSaveErrorH\x00\x42\x08\n\x06result\"j\n\x1aSaveLargeAgentStateRequest\x12\x33\n\x04save\x18\x01 \x01(\x0b\x32#.statekeep.v1.SaveAgentStateRequestH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"R\n\x1bSaveLargeAgentStateResponse\x12\x33\n\x05saved\x18\x01 \x01(\x0b\x32$.statekeep.v1.SaveAgentStateResponse\"O\n\x1aLoadLargeAgentStateRequest\x12\x31\n\x04load\x18\x01 \x01(\x0b\x32#.statekeep.v1.LoadAgentStateRequest\"n\n\x1bLoadLargeAgentStateResponse\x12\x36\n\x06loaded\x18\x01 \x01(\x0b\x32$.statekeep.v1.LoadAgentStateResponseH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"]\n\x15LoadAgentStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x15\n\x0bsnapshot_id\x18\x03 \x01(\tH\x00\x42\n\n\x08selector\"\x84\x01\n\x16LoadAgentStateResponse\x12\x30\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1e.statekeep.v1.SnapshotMetadata\x12\"\n\x05state\x18\x02 \x01(\x0b\x32\x13.statekeep.v1.State\x12\x14\n\x0chead_version\x18\x03 \x01(\x03\"a\n\x1b\x42\x61tchSaveAgentStatesRequest\x12\x32\n\x05saves\x18\x01 \x03(\x0b\x32#.statekeep.v1.SaveAgentStateRequest\x12\x0e\n\x06\x61tomic\x18\x02 \x01(\x08\"N\n\x1c\x42\x61tchSaveAgentStatesResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.statekeep.v1.BatchSaveResult\"\x81\x01\n\x0f\x42\x61tchSaveResult\x12\x35\n\x05saved\x18\x01 \x01(\x0b\x32$.statekeep.v1.SaveAgentStateResponseH\x00\x12-\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1c.statekeep.v1.BatchSaveErrorH\x00\x42\x08\n\x06result\"\xae\x01\n\x0e\x42\x61tchSaveError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12<\n\x08metadata\x18\x04 \x03(\x0b\x32*.statekeep.v1.BatchSaveError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\x14ListSnapshotsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x15ListSnapshotsResponse\x12\x31\n\tsnapshots\x18\x01 \x03(\x0b\x32\x1e.statekeep.v1.SnapshotMetadata\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\\\n\x0fListRunsRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"T\n\x10ListRunsResponse\x12\'\n\x04runs\x18\x01 \x03(\x0b\x32\x19.statekeep.v1.RunMetadata\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10\x44\x65leteRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\".\n\x11\x44\x65leteRunResponse\x12\x19\n\x11\x64\x65leted_snapshots\x18\x01 \x01(\x03\x32\x92\x07\n\x11\x41gentStateService\x12[\n\x0eSaveAgentState\x12#.statekeep.v1.SaveAgentStateRequest\x1a$.statekeep.v1.SaveAgentStateResponse\x12q\n\x14SaveAgentStateStream\x12).statekeep.v1.SaveAgentStateStreamRequest\x1a*.statekeep.v1.SaveAgentStateStreamResponse(\x01\x30\x01\x12l\n\x13SaveLargeAgentState\x12(.statekeep.v1.SaveLargeAgentStateRequest\x1a).statekeep.v1.SaveLargeAgentStateResponse(\x01\x12`\n\x0eLoadAgentState\x12#.statekeep.v1.LoadAgentStateRequest\x1a$.statekeep.v1.LoadAgentStateResponse\"\x03\x90\x02\x01\x12q\n\x13LoadLargeAgentState\x12(.statekeep.v1.LoadLargeAgentStateRequest\x1a).statekeep.v1.LoadLargeAgentStateResponse\"\x03\x90\x02\x01\x30\x01\x12m\n\x14\x42\x61tchSaveAgentStates\x12).statekeep.v1.BatchSaveAgentStatesRequest\x1a*.statekeep.v1.BatchSaveAgentStatesResponse\x12]\n\rListSnapshots\x12\".statekeep.v1.ListSnapshotsRequest\x1a#.statekeep.v1.ListSnapshotsResponse\"\x03\x90\x02\x01\x12N\n\x08ListRuns\x12\x1d.statekeep.v1.ListRunsRequest\x1a\x1e.statekeep.v1.ListRunsResponse\"\x03\x90\x02\x01\x12L\n\tDeleteRun\x12\x1e.statekeep.v1.DeleteRunRequest\x1a\x1f.statekeep.v1.DeleteRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHSAVEERROR_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_AGENTSTATESERVICE'].methods_by_name['LoadAgentState']._loaded_options = None
   _globals['_AGENTSTATESERVICE'].methods_by_name['LoadAgentState']._serialized_options = b'\220\002\001'
+  _globals['_AGENTSTATESERVICE'].methods_by_name['LoadLargeAgentState']._loaded_options = None
+  _globals['_AGENTSTATESERVICE'].methods_by_name['LoadLargeAgentState']._serialized_options = b'\220\002\001'
   _globals['_AGENTSTATESERVICE'].methods_by_name['ListSnapshots']._loaded_options = None
   _globals['_AGENTSTATESERVICE'].methods_by_name['ListSnapshots']._serialized_options = b'\220\002\001'
   _globals['_AGENTSTATESERVICE'].methods_by_name['ListRuns']._loaded_options = None
@@ -53,32 +55,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAVEAGENTSTATESTREAMREQUEST']._serialized_end=1164
   _globals['_SAVEAGENTSTATESTREAMRESPONSE']._serialized_start=1167
   _globals['_SAVEAGENTSTATESTREAMRESPONSE']._serialized_end=1309
-  _globals['_LOADAGENTSTATEREQUEST']._serialized_start=1311
-  _globals['_LOADAGENTSTATEREQUEST']._serialized_end=1404
-  _globals['_LOADAGENTSTATERESPONSE']._serialized_start=1407
-  _globals['_LOADAGENTSTATERESPONSE']._serialized_end=1539
-  _globals['_BATCHSAVEAGENTSTATESREQUEST']._serialized_start=1541
-  _globals['_BATCHSAVEAGENTSTATESREQUEST']._serialized_end=1638
-  _globals['_BATCHSAVEAGENTSTATESRESPONSE']._serialized_start=1640
-  _globals['_BATCHSAVEAGENTSTATESRESPONSE']._serialized_end=1718
-  _globals['_BATCHSAVERESULT']._serialized_start=1721
-  _globals['_BATCHSAVERESULT']._serialized_end=1850
-  _globals['_BATCHSAVEERROR']._serialized_start=1853
-  _globals['_BATCHSAVEERROR']._serialized_end=2027
-  _globals['_BATCHSAVEERROR_METADATAENTRY']._serialized_start=1980
-  _globals['_BATCHSAVEERROR_METADATAENTRY']._serialized_end=2027
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=2029
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=2106
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=2108
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=2207
-  _globals['_LISTRUNSREQUEST']._serialized_start=2209
-  _globals['_LISTRUNSREQUEST']._serialized_end=2301
-  _globals['_LISTRUNSRESPONSE']._serialized_start=2303
-  _globals['_LISTRUNSRESPONSE']._serialized_end=2387
-  _globals['_DELETERUNREQUEST']._serialized_start=2389
-  _globals['_DELETERUNREQUEST']._serialized_end=2423
-  _globals['_DELETERUNRESPONSE']._serialized_start=2425
-  _globals['_DELETERUNRESPONSE']._serialized_end=2471
-  _globals['_AGENTSTATESERVICE']._serialized_start=2474
-  _globals['_AGENTSTATESERVICE']._serialized_end=3163
+  _globals['_SAVELARGEAGENTSTATEREQUEST']._serialized_start=1311
+  _globals['_SAVELARGEAGENTSTATEREQUEST']._serialized_end=1417
+  _globals['_SAVELARGEAGENTSTATERESPONSE']._serialized_start=1419
+  _globals['_SAVELARGEAGENTSTATERESPONSE']._serialized_end=1501
+  _globals['_LOADLARGEAGENTSTATEREQUEST']._serialized_start=1503
+  _globals['_LOADLARGEAGENTSTATEREQUEST']._serialized_end=1582
+  _globals['_LOADLARGEAGENTSTATERESPONSE']._serialized_start=1584
+  _globals['_LOADLARGEAGENTSTATERESPONSE']._serialized_end=1694
+  _globals['_LOADAGENTSTATEREQUEST']._serialized_start=1696
+  _globals['_LOADAGENTSTATEREQUEST']._serialized_end=1789
+  _globals['_LOADAGENTSTATERESPONSE']._serialized_start=1792
+  _globals['_LOADAGENTSTATERESPONSE']._serialized_end=1924
+  _globals['_BATCHSAVEAGENTSTATESREQUEST']._serialized_start=1926
+  _globals['_BATCHSAVEAGENTSTATESREQUEST']._serialized_end=2023
+  _globals['_BATCHSAVEAGENTSTATESRESPONSE']._serialized_start=2025
+  _globals['_BATCHSAVEAGENTSTATESRESPONSE']._serialized_end=2103
+  _globals['_BATCHSAVERESULT']._serialized_start=2106
+  _globals['_BATCHSAVERESULT']._serialized_end=2235
+  _globals['_BATCHSAVEERROR']._serialized_start=2238
+  _globals['_BATCHSAVEERROR']._serialized_end=2412
+  _globals['_BATCHSAVEERROR_METADATAENTRY']._serialized_start=2365
+  _globals['_BATCHSAVEERROR_METADATAENTRY']._serialized_end=2412
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=2414
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=2491
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=2493
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=2592
+  _globals['_LISTRUNSREQUEST']._serialized_start=2594
+  _globals['_LISTRUNSREQUEST']._serialized_end=2686
+  _globals['_LISTRUNSRESPONSE']._serialized_start=2688
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2772
+  _globals['_DELETERUNREQUEST']._serialized_start=2774
+  _globals['_DELETERUNREQUEST']._serialized_end=2808
+  _globals['_DELETERUNRESPONSE']._serialized_start=2810
+  _globals['_DELETERUNRESPONSE']._serialized_end=2856
+  _globals['_AGENTSTATESERVICE']._serialized_start=2859
+  _globals['_AGENTSTATESERVICE']._serialized_end=3773
 # @@protoc_insertion_point(module_scope)

@@ -256,6 +256,102 @@ class SaveAgentStateStreamResponse(google.protobuf.message.Message):
 Global___SaveAgentStateStreamResponse: typing_extensions.TypeAlias = SaveAgentStateStreamResponse
 
 @typing.final
+class SaveLargeAgentStateRequest(google.protobuf.message.Message):
+    """SaveLargeAgentStateRequest is one part of a large save."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAVE_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    chunk: builtins.bytes
+    """The next bytes of `state.data`, at most 1 MiB. All together are limited by
+    `Limits.max_large_state_bytes`.
+    """
+    @property
+    def save(self) -> Global___SaveAgentStateRequest:
+        """The save, with `state.data` empty."""
+
+    def __init__(
+        self,
+        *,
+        save: Global___SaveAgentStateRequest | None = ...,
+        chunk: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "part", b"part", "save", b"save"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "part", b"part", "save", b"save"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["save", "chunk"] | None: ...
+
+Global___SaveLargeAgentStateRequest: typing_extensions.TypeAlias = SaveLargeAgentStateRequest
+
+@typing.final
+class SaveLargeAgentStateResponse(google.protobuf.message.Message):
+    """SaveLargeAgentStateResponse says what became of a large save."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAVED_FIELD_NUMBER: builtins.int
+    @property
+    def saved(self) -> Global___SaveAgentStateResponse:
+        """The save was acknowledged."""
+
+    def __init__(
+        self,
+        *,
+        saved: Global___SaveAgentStateResponse | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["saved", b"saved"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["saved", b"saved"]) -> None: ...
+
+Global___SaveLargeAgentStateResponse: typing_extensions.TypeAlias = SaveLargeAgentStateResponse
+
+@typing.final
+class LoadLargeAgentStateRequest(google.protobuf.message.Message):
+    """LoadLargeAgentStateRequest names one snapshot of a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOAD_FIELD_NUMBER: builtins.int
+    @property
+    def load(self) -> Global___LoadAgentStateRequest:
+        """Required. Which one."""
+
+    def __init__(
+        self,
+        *,
+        load: Global___LoadAgentStateRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["load", b"load"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["load", b"load"]) -> None: ...
+
+Global___LoadLargeAgentStateRequest: typing_extensions.TypeAlias = LoadLargeAgentStateRequest
+
+@typing.final
+class LoadLargeAgentStateResponse(google.protobuf.message.Message):
+    """LoadLargeAgentStateResponse is one part of a snapshot."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOADED_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    chunk: builtins.bytes
+    """The next bytes of `state.data`."""
+    @property
+    def loaded(self) -> Global___LoadAgentStateResponse:
+        """The snapshot, with `state.data` empty. `snapshot.state_bytes` says how many will come."""
+
+    def __init__(
+        self,
+        *,
+        loaded: Global___LoadAgentStateResponse | None = ...,
+        chunk: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "loaded", b"loaded", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "loaded", b"loaded", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["loaded", "chunk"] | None: ...
+
+Global___LoadLargeAgentStateResponse: typing_extensions.TypeAlias = LoadLargeAgentStateResponse
+
+@typing.final
 class LoadAgentStateRequest(google.protobuf.message.Message):
     """LoadAgentStateRequest names one snapshot of a run."""
 

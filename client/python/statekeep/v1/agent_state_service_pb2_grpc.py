@@ -47,10 +47,20 @@ class AgentStateServiceStub(object):
                 request_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamRequest.SerializeToString,
                 response_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamResponse.FromString,
                 _registered_method=True)
+        self.SaveLargeAgentState = channel.stream_unary(
+                '/statekeep.v1.AgentStateService/SaveLargeAgentState',
+                request_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveLargeAgentStateRequest.SerializeToString,
+                response_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveLargeAgentStateResponse.FromString,
+                _registered_method=True)
         self.LoadAgentState = channel.unary_unary(
                 '/statekeep.v1.AgentStateService/LoadAgentState',
                 request_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadAgentStateRequest.SerializeToString,
                 response_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadAgentStateResponse.FromString,
+                _registered_method=True)
+        self.LoadLargeAgentState = channel.unary_stream(
+                '/statekeep.v1.AgentStateService/LoadLargeAgentState',
+                request_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadLargeAgentStateRequest.SerializeToString,
+                response_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadLargeAgentStateResponse.FromString,
                 _registered_method=True)
         self.BatchSaveAgentStates = channel.unary_unary(
                 '/statekeep.v1.AgentStateService/BatchSaveAgentStates',
@@ -106,10 +116,29 @@ class AgentStateServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveLargeAgentState(self, request_iterator, context):
+        """SaveLargeAgentState saves one state that is larger than a message may be, as SaveAgentState
+        does: the save without its data first, then the data in chunks. The server takes one large
+        state at a time, within 60 seconds; others wait for their turn as long as their deadline lets
+        them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LoadAgentState(self, request, context):
         """LoadAgentState returns one snapshot of a run: the newest by default, or one by its version, or
         one by its id. Fails with NOT_FOUND when there is none, it has expired, or it belongs to
-        another run. The stored bytes are checked against their SHA-256 first.
+        another run. The stored bytes are checked against their SHA-256 first. A state over
+        `Limits.max_state_bytes` fails with STATE_TOO_LARGE: LoadLargeAgentState returns it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadLargeAgentState(self, request, context):
+        """LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
+        snapshot without its data first, then the data in chunks. The server sends one at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,10 +189,20 @@ def add_AgentStateServiceServicer_to_server(servicer, server):
                     request_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamRequest.FromString,
                     response_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveAgentStateStreamResponse.SerializeToString,
             ),
+            'SaveLargeAgentState': grpc.stream_unary_rpc_method_handler(
+                    servicer.SaveLargeAgentState,
+                    request_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveLargeAgentStateRequest.FromString,
+                    response_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.SaveLargeAgentStateResponse.SerializeToString,
+            ),
             'LoadAgentState': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadAgentState,
                     request_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadAgentStateRequest.FromString,
                     response_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadAgentStateResponse.SerializeToString,
+            ),
+            'LoadLargeAgentState': grpc.unary_stream_rpc_method_handler(
+                    servicer.LoadLargeAgentState,
+                    request_deserializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadLargeAgentStateRequest.FromString,
+                    response_serializer=statekeep_dot_v1_dot_agent__state__service__pb2.LoadLargeAgentStateResponse.SerializeToString,
             ),
             'BatchSaveAgentStates': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchSaveAgentStates,
@@ -254,6 +293,33 @@ class AgentStateService(object):
             _registered_method=True)
 
     @staticmethod
+    def SaveLargeAgentState(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/statekeep.v1.AgentStateService/SaveLargeAgentState',
+            statekeep_dot_v1_dot_agent__state__service__pb2.SaveLargeAgentStateRequest.SerializeToString,
+            statekeep_dot_v1_dot_agent__state__service__pb2.SaveLargeAgentStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def LoadAgentState(request,
             target,
             options=(),
@@ -270,6 +336,33 @@ class AgentStateService(object):
             '/statekeep.v1.AgentStateService/LoadAgentState',
             statekeep_dot_v1_dot_agent__state__service__pb2.LoadAgentStateRequest.SerializeToString,
             statekeep_dot_v1_dot_agent__state__service__pb2.LoadAgentStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadLargeAgentState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/statekeep.v1.AgentStateService/LoadLargeAgentState',
+            statekeep_dot_v1_dot_agent__state__service__pb2.LoadLargeAgentStateRequest.SerializeToString,
+            statekeep_dot_v1_dot_agent__state__service__pb2.LoadLargeAgentStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

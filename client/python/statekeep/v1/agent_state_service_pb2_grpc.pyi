@@ -57,6 +57,22 @@ _AgentStateServiceSaveAgentStateStreamType = typing_extensions.TypeVar(
     ],
 )
 
+_AgentStateServiceSaveLargeAgentStateType = typing_extensions.TypeVar(
+    '_AgentStateServiceSaveLargeAgentStateType',
+    grpc.StreamUnaryMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse,
+    ],
+    default=grpc.StreamUnaryMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse,
+    ],
+)
+
 _AgentStateServiceLoadAgentStateType = typing_extensions.TypeVar(
     '_AgentStateServiceLoadAgentStateType',
     grpc.UnaryUnaryMultiCallable[
@@ -70,6 +86,22 @@ _AgentStateServiceLoadAgentStateType = typing_extensions.TypeVar(
     default=grpc.UnaryUnaryMultiCallable[
         statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
         statekeep.v1.agent_state_service_pb2.LoadAgentStateResponse,
+    ],
+)
+
+_AgentStateServiceLoadLargeAgentStateType = typing_extensions.TypeVar(
+    '_AgentStateServiceLoadLargeAgentStateType',
+    grpc.UnaryStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse,
     ],
 )
 
@@ -137,7 +169,7 @@ _AgentStateServiceDeleteRunType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType, _AgentStateServiceSaveAgentStateStreamType, _AgentStateServiceLoadAgentStateType, _AgentStateServiceBatchSaveAgentStatesType, _AgentStateServiceListSnapshotsType, _AgentStateServiceListRunsType, _AgentStateServiceDeleteRunType]):
+class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType, _AgentStateServiceSaveAgentStateStreamType, _AgentStateServiceSaveLargeAgentStateType, _AgentStateServiceLoadAgentStateType, _AgentStateServiceLoadLargeAgentStateType, _AgentStateServiceBatchSaveAgentStatesType, _AgentStateServiceListSnapshotsType, _AgentStateServiceListRunsType, _AgentStateServiceDeleteRunType]):
     """AgentStateService keeps the state of agents: it saves after every step and gives back what was
     saved. An acknowledged save is durable, and the next load from any server returns it or
     something newer.
@@ -153,9 +185,17 @@ class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType,
             statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
             statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
         ],
+        grpc.StreamUnaryMultiCallable[
+            statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateRequest,
+            statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse,
+        ],
         grpc.UnaryUnaryMultiCallable[
             statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
             statekeep.v1.agent_state_service_pb2.LoadAgentStateResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateRequest,
+            statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             statekeep.v1.agent_state_service_pb2.BatchSaveAgentStatesRequest,
@@ -185,9 +225,17 @@ class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType,
             statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
             statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
         ],
+        grpc.aio.StreamUnaryMultiCallable[
+            statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateRequest,
+            statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
             statekeep.v1.agent_state_service_pb2.LoadAgentStateResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateRequest,
+            statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             statekeep.v1.agent_state_service_pb2.BatchSaveAgentStatesRequest,
@@ -227,10 +275,23 @@ class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType,
     `request_id`, on another stream. A message that is not of this contract ends the call too.
     """
 
+    SaveLargeAgentState: _AgentStateServiceSaveLargeAgentStateType
+    """SaveLargeAgentState saves one state that is larger than a message may be, as SaveAgentState
+    does: the save without its data first, then the data in chunks. The server takes one large
+    state at a time, within 60 seconds; others wait for their turn as long as their deadline lets
+    them.
+    """
+
     LoadAgentState: _AgentStateServiceLoadAgentStateType
     """LoadAgentState returns one snapshot of a run: the newest by default, or one by its version, or
     one by its id. Fails with NOT_FOUND when there is none, it has expired, or it belongs to
-    another run. The stored bytes are checked against their SHA-256 first.
+    another run. The stored bytes are checked against their SHA-256 first. A state over
+    `Limits.max_state_bytes` fails with STATE_TOO_LARGE: LoadLargeAgentState returns it.
+    """
+
+    LoadLargeAgentState: _AgentStateServiceLoadLargeAgentStateType
+    """LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
+    snapshot without its data first, then the data in chunks. The server sends one at a time.
     """
 
     BatchSaveAgentStates: _AgentStateServiceBatchSaveAgentStatesType
@@ -262,9 +323,17 @@ AgentStateServiceAsyncStub: typing_extensions.TypeAlias = AgentStateServiceStub[
         statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamRequest,
         statekeep.v1.agent_state_service_pb2.SaveAgentStateStreamResponse,
     ],
+    grpc.aio.StreamUnaryMultiCallable[
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse,
+    ],
     grpc.aio.UnaryUnaryMultiCallable[
         statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
         statekeep.v1.agent_state_service_pb2.LoadAgentStateResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateRequest,
+        statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         statekeep.v1.agent_state_service_pb2.BatchSaveAgentStatesRequest,
@@ -321,6 +390,18 @@ class AgentStateServiceServicer(metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
+    def SaveLargeAgentState(
+        self,
+        request_iterator: _MaybeAsyncIterator[statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse, collections.abc.Awaitable[statekeep.v1.agent_state_service_pb2.SaveLargeAgentStateResponse]]:
+        """SaveLargeAgentState saves one state that is larger than a message may be, as SaveAgentState
+        does: the save without its data first, then the data in chunks. The server takes one large
+        state at a time, within 60 seconds; others wait for their turn as long as their deadline lets
+        them.
+        """
+
+    @abc.abstractmethod
     def LoadAgentState(
         self,
         request: statekeep.v1.agent_state_service_pb2.LoadAgentStateRequest,
@@ -328,7 +409,18 @@ class AgentStateServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[statekeep.v1.agent_state_service_pb2.LoadAgentStateResponse, collections.abc.Awaitable[statekeep.v1.agent_state_service_pb2.LoadAgentStateResponse]]:
         """LoadAgentState returns one snapshot of a run: the newest by default, or one by its version, or
         one by its id. Fails with NOT_FOUND when there is none, it has expired, or it belongs to
-        another run. The stored bytes are checked against their SHA-256 first.
+        another run. The stored bytes are checked against their SHA-256 first. A state over
+        `Limits.max_state_bytes` fails with STATE_TOO_LARGE: LoadLargeAgentState returns it.
+        """
+
+    @abc.abstractmethod
+    def LoadLargeAgentState(
+        self,
+        request: statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse], collections.abc.AsyncIterator[statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse]]:
+        """LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
+        snapshot without its data first, then the data in chunks. The server sends one at a time.
         """
 
     @abc.abstractmethod

@@ -30,7 +30,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
         { "reason": "INVALID_FIELD", "metadata": { "field": "run_id", "limit": "256" } }
     """
     ERROR_REASON_STATE_TOO_LARGE: _ErrorReason.ValueType  # 2
-    """The state is larger than the server takes.
+    """The state is larger than the server takes, or, when it is loaded, than one message may be.
 
         { "reason": "STATE_TOO_LARGE", "metadata": { "field": "state.data", "size": "4000000", "limit": "3670016" } }
     """
@@ -147,7 +147,7 @@ ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
     { "reason": "INVALID_FIELD", "metadata": { "field": "run_id", "limit": "256" } }
 """
 ERROR_REASON_STATE_TOO_LARGE: ErrorReason.ValueType  # 2
-"""The state is larger than the server takes.
+"""The state is larger than the server takes, or, when it is loaded, than one message may be.
 
     { "reason": "STATE_TOO_LARGE", "metadata": { "field": "state.data", "size": "4000000", "limit": "3670016" } }
 """

@@ -87,47 +87,56 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         return read_caller(metadata, trust_tenant=self._trust_tenant)
 
     def _guarded(self, handler: Handler, method: str, caller: Caller) -> Handler:
-        """Rebuild a handler so that it runs inside the steps."""
-        if handler.response_streaming:
-            return self._guarded_stream(handler, method, caller)
+        """Rebuild a handler of any of the four kinds so that it runs inside the steps."""
+        if handler.request_streaming:
+            return self._guarded_requests(handler, method, caller)
         # The stubs of gRPC know these as the synchronous server's.
         decode: Any = handler.request_deserializer
-        serve: Any = handler.unary_unary
+        streams = handler.response_streaming
+        serve: Any = handler.unary_stream if streams else handler.unary_unary
 
-        async def unary(message: bytes, context: Context) -> Any:
+        async def answer(message: bytes, context: Context) -> Any:
             async with self._steps(method, caller, context, len(message)):
                 # Decoded here, not by gRPC, so that a malformed message has a status too.
                 return await serve(decode(message), context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            unary, response_serializer=handler.response_serializer
+        make: Any = (
+            grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
         )
+        rebuilt: Handler = make(answer, response_serializer=handler.response_serializer)
+        return rebuilt
 
-    def _guarded_stream(self, handler: Handler, method: str, caller: Caller) -> Handler:
-        """Rebuild a handler that streams both ways.
+    def _guarded_requests(self, handler: Handler, method: str, caller: Caller) -> Handler:
+        """Rebuild a handler that takes a stream.
 
-        Its servicer is a generator of responses (reflection's), or writes them itself.
+        One that answers with a stream is a generator of responses (reflection's), or writes them
+        itself.
         """
         decode: Any = handler.request_deserializer
-        serve: Any = handler.stream_stream
+        streams = handler.response_streaming
+        serve: Any = handler.stream_stream if streams else handler.stream_unary
 
-        async def stream(messages: AsyncIterator[bytes], context: Context) -> None:
+        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
             async with (
                 self._steps(method, caller, context, 0),
                 aclosing(_decoded(messages, decode)) as requests,
             ):
                 answering = serve(requests, context)
                 if not isasyncgen(answering):
-                    await answering
-                    return
+                    return await answering
                 # Written, not yielded: a generator that gRPC drops would leave the steps late.
                 async with aclosing(answering) as responses:
                     async for response in responses:
                         await context.write(response)
+                return None
 
-        return grpc.stream_stream_rpc_method_handler(
-            stream, response_serializer=handler.response_serializer
+        make: Any = (
+            grpc.stream_stream_rpc_method_handler
+            if streams
+            else grpc.stream_unary_rpc_method_handler
         )
+        rebuilt: Handler = make(answer, response_serializer=handler.response_serializer)
+        return rebuilt
 
     @asynccontextmanager
     async def _steps(
