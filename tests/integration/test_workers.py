@@ -16,6 +16,7 @@ from statekeep.v1 import admin_service_pb2_grpc, agent_state_pb2, agent_state_se
 from statekeep.v1 import agent_state_service_pb2 as pb
 from tests.support.cli_server import CliServer, cli_server, start
 from tests.support.postgres import Postgresql
+from tests.support.savers import Saver
 from tests.support.wire import new_run, save_request
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.asyncio(loop_scope="module")]
@@ -84,46 +85,6 @@ def gone(process_id: int) -> bool:
     except ProcessLookupError:
         return True
     return False
-
-
-class Saver:
-    """Saves one run step after step, again and again under one id until it is acknowledged."""
-
-    def __init__(self, channel: grpc.aio.Channel, run_id: str) -> None:
-        self.stub = agent_state_service_pb2_grpc.AgentStateServiceStub(channel)
-        self.run_id = run_id
-        self.acknowledged: dict[int, bytes] = {}
-        self.failures: set[grpc.StatusCode] = set()
-        self.stopped = False
-
-    async def work(self) -> None:
-        step = 0
-        while not self.stopped:
-            step += 1
-            request = save_request(
-                {"step": step, "text": "x" * 300},
-                run_id=self.run_id,
-                request_id=f"{self.run_id}-{step}",
-            )
-            while True:
-                try:
-                    saved = await self.stub.SaveAgentState(request, timeout=10)
-                except grpc.aio.AioRpcError as error:
-                    self.failures.add(error.code())
-                    await asyncio.sleep(0.02)
-                    continue
-                # A version for each step: a retry made no second snapshot.
-                assert saved.version == step
-                self.acknowledged[saved.version] = saved.state_sha256
-                break
-
-    async def is_all_there(self) -> None:
-        newest = await self.stub.LoadAgentState(pb.LoadAgentStateRequest(run_id=self.run_id))
-        assert newest.head_version == len(self.acknowledged)
-        for version, sha256 in self.acknowledged.items():
-            request = pb.LoadAgentStateRequest(run_id=self.run_id, version=version)
-            loaded = await self.stub.LoadAgentState(request, timeout=10)
-            assert loaded.snapshot.state_sha256 == sha256
 
 
 async def test_saves_are_spread_and_the_counts_add_up(shared: CliServer) -> None:

