@@ -37,9 +37,9 @@ FACADE = "service/facade.py"
 
 ANSWER_FROM_CACHE = (
     STATE_SERVICE,
-    "        if self._route(save, cached) is Route.LOCK:\n            return None\n",
+    "        if self._route(save, cached, turn) is Route.LOCK:\n            return None\n",
     """\
-        if self._route(save, cached) is Route.LOCK:
+        if self._route(save, cached, turn) is Route.LOCK:
             return None
         if cached is not None:
             from statekeep_server.domain.model import Reason
@@ -58,12 +58,12 @@ MUTANTS = (
             ANSWER_FROM_CACHE,
             (
                 STATE_SERVICE,
-                "        return await self.store.append_many(appends, atomic=atomic)\n",
-                "        for save in saves:\n"
+                "            before = turn.queued\n"
+                "            await self._forget(save.command.key)\n",
+                "            before = turn.queued\n"
                 "            if self.heads is not None:\n"
                 "                await self.heads.put("
-                "save.command.key, CachedHead(1, save.comparison_hash))\n"
-                "        return await self.store.append_many(appends, atomic=atomic)\n",
+                "save.command.key, CachedHead(1, save.comparison_hash))\n",
             ),
         ),
         (f"{FALLBACK}::test_a_failed_write_is_not_remembered",),
@@ -195,9 +195,9 @@ MUTANTS = (
         (
             (
                 "storage/reading.py",
-                '            snapshots.c.run_id == bindparam("run_id"),\n            is_live',
-                '            or_(snapshots.c.run_id == bindparam("run_id"), True),\n'
-                "            is_live",
+                "        .where(of_run, selected)\n",
+                '        .where(snapshots.c.tenant == bindparam("tenant"), '
+                'or_(snapshots.c.run_id == bindparam("run_id"), True), selected)\n',
             ),
         ),
         ("tests/conformance",),
@@ -220,8 +220,13 @@ MUTANTS = (
         (
             (
                 "batching/detached.py",
-                "        return await asyncio.shield(task)\n",
-                "        return await task\n",
+                "        return await asyncio.shield(self.start(work))\n",
+                "        return await self.start(work)\n",
+            ),
+            (
+                FACADE,
+                "        return await asyncio.shield(begun)\n",
+                "        return await begun\n",
             ),
         ),
         (f"{FALLBACK}::test_a_cancelled_call_cancels_no_commit", "tests/unit/batching"),
