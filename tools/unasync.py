@@ -33,7 +33,7 @@ REPLACEMENTS: tuple[tuple[str, str], ...] = (
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\b__aenter__\b", "__enter__"),
     (r"\b__aexit__\b", "__exit__"),
-    (r"\bAsyncClient\b", "Client"),
+    (r"\bAsync(Client|Pipeline)\b", r"\1"),
     (r"\bopen_async_channel\b", "open_sync_channel"),
     (r"^if TYPE_CHECKING:.*\n(?:    .*\n)+\n", ""),
     (r"\bTYPE_CHECKING, ", ""),

@@ -29,6 +29,7 @@ from statekeep._errors import (
     Unavailable,
     VersionConflict,
 )
+from statekeep._pipeline import AsyncPipeline, Pipeline, PipelineSaves
 from statekeep._stream import SaveStream, StreamedSave
 from statekeep._sync_client import Client
 from statekeep._types import (
@@ -48,6 +49,7 @@ from statekeep._types import (
 
 __all__ = [
     "AsyncClient",
+    "AsyncPipeline",
     "CacheStats",
     "CheckpointType",
     "CheckpointTypeName",
@@ -64,6 +66,8 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "PathStats",
+    "Pipeline",
+    "PipelineSaves",
     "PoolStats",
     "Refused",
     "RequestIdReused",

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -29,6 +30,7 @@ from statekeep._errors import InvalidRequest, NotFound, StatekeepError, VersionC
 from statekeep._ids import new_request_id
 from statekeep._metadata import Inject, call_metadata, find_inject
 from statekeep._pacing import conflict_delay_s
+from statekeep._pipeline import AsyncPipeline
 from statekeep._requests import (
     any_save_request,
     delete_run_request,
@@ -265,6 +267,16 @@ class AsyncClient:
             raise
         return batch_results(response, saves, batch.refused)
 
+    def pipeline(self, run_id: str, *, timeout_s: float | None = None) -> AsyncPipeline:
+        """Hold the states of many steps here, and write once at the end, all or none.
+
+            async with client.pipeline("run-1") as pipeline:
+                pipeline.save({"step": 1})
+
+        An error inside, or the end of the process, leaves nothing. See `PipelineSaves`.
+        """
+        return AsyncPipeline(partial(self.save_many, atomic=True, timeout_s=timeout_s), run_id)
+
     # Only asynchronous.
     def stream(self, *, timeout_s: float | None = None) -> SaveStream:
         """Open a stream of saves, for many saves that need not wait for each other.
@@ -273,11 +285,7 @@ class AsyncClient:
                 sent = [await stream.save("run-1", {"step": step}) for step in range(100)]
             results = [await save for save in sent]
 
-        Nothing is retried: a failure says which save it was, and sending that again with its
-        `request_id` is safe. See `SaveStream`.
-
-        Args:
-            timeout_s: Of the whole stream; none unless given. Each save has the server's default.
+        Nothing is retried; `timeout_s` is that of the whole stream. See `SaveStream`.
         """
         connection = self._opened()
         method = connection.states.SaveAgentStateStream

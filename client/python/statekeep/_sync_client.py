@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -29,6 +30,7 @@ from statekeep._errors import InvalidRequest, NotFound, StatekeepError, VersionC
 from statekeep._ids import new_request_id
 from statekeep._metadata import Inject, call_metadata, find_inject
 from statekeep._pacing import conflict_delay_s
+from statekeep._pipeline import Pipeline
 from statekeep._requests import (
     any_save_request,
     delete_run_request,
@@ -259,6 +261,16 @@ class Client:
             error.request_id = failed_save(error, saves)
             raise
         return batch_results(response, saves, batch.refused)
+
+    def pipeline(self, run_id: str, *, timeout_s: float | None = None) -> Pipeline:
+        """Hold the states of many steps here, and write once at the end, all or none.
+
+            with client.pipeline("run-1") as pipeline:
+                pipeline.save({"step": 1})
+
+        An error inside, or the end of the process, leaves nothing. See `PipelineSaves`.
+        """
+        return Pipeline(partial(self.save_many, atomic=True, timeout_s=timeout_s), run_id)
 
     @overload
     def load(

@@ -31,5 +31,5 @@ def test_both_clients_have_the_same_methods_and_arguments() -> None:
 
     only_asynchronous = {"stream": ["self", "timeout_s"]}
     assert face(AsyncClient) == face(Client) | only_asynchronous
-    assert len(face(Client)) == 9
+    assert len(face(Client)) == 10
     assert not any(inspect.iscoroutinefunction(method) for method in vars(Client).values())
