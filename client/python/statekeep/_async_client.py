@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -59,6 +60,7 @@ from statekeep.v1.admin_service_pb2_grpc import AdminServiceStub
 from statekeep.v1.agent_state_service_pb2 import (
     LoadLargeAgentStateRequest,
     LoadLargeAgentStateResponse,
+    SaveAgentStateResponse,
 )
 from statekeep.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
 
@@ -226,14 +228,14 @@ class AsyncClient:
             writer_sequence=writer_sequence,
             content_type=content_type,
         )
+        return save_result(await self._send(save, timeout_s))
+
+    async def _send(self, save: Save, timeout_s: float | None) -> SaveAgentStateResponse:
         request, states = any_save_request(save), self._opened().states
-        if is_large(request):
-            whole = large_parts(request)
-            large = await self._call(states.SaveLargeAgentState, whole, timeout_s, save.request_id)
-            return save_result(large.saved)
-        return save_result(
-            await self._call(states.SaveAgentState, request, timeout_s, save.request_id)
-        )
+        if not is_large(request):
+            return await self._call(states.SaveAgentState, request, timeout_s, save.request_id)
+        parts, method = large_parts(request), states.SaveLargeAgentState
+        return (await self._call(method, parts, timeout_s, save.request_id)).saved
 
     async def save_many(
         self,
@@ -386,7 +388,9 @@ class AsyncClient:
             TypeError: `change` gave None, as functions do that change their argument only.
         """
         for conflicts in range(max_attempts):
-            loaded = await self._load_if_any(run_id, as_, timeout_s)
+            loaded: LoadedState[Any] | None = None
+            with suppress(NotFound):
+                loaded = await self.load(run_id, as_=as_, timeout_s=timeout_s)
             state = change(None if loaded is None else loaded.state)
             if state is None:
                 raise TypeError("the change gave None instead of the new state")
@@ -405,14 +409,6 @@ class AsyncClient:
                     raise
                 await asyncio.sleep(conflict_delay_s(conflicts, random.random))
         raise ValueError(f"max_attempts: {max_attempts} allows none")
-
-    async def _load_if_any(
-        self, run_id: str, as_: Callable[..., Any] | None, timeout_s: float | None
-    ) -> LoadedState[Any] | None:
-        try:
-            return await self.load(run_id, as_=as_, timeout_s=timeout_s)
-        except NotFound:
-            return None
 
     async def list_snapshots(
         self, run_id: str, *, page_size: int = 0, timeout_s: float | None = None

@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -58,6 +59,7 @@ from statekeep.v1.admin_service_pb2_grpc import AdminServiceStub
 from statekeep.v1.agent_state_service_pb2 import (
     LoadLargeAgentStateRequest,
     LoadLargeAgentStateResponse,
+    SaveAgentStateResponse,
 )
 from statekeep.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
 
@@ -221,14 +223,14 @@ class Client:
             writer_sequence=writer_sequence,
             content_type=content_type,
         )
+        return save_result(self._send(save, timeout_s))
+
+    def _send(self, save: Save, timeout_s: float | None) -> SaveAgentStateResponse:
         request, states = any_save_request(save), self._opened().states
-        if is_large(request):
-            whole = large_parts(request)
-            large = self._call(states.SaveLargeAgentState, whole, timeout_s, save.request_id)
-            return save_result(large.saved)
-        return save_result(
-            self._call(states.SaveAgentState, request, timeout_s, save.request_id)
-        )
+        if not is_large(request):
+            return self._call(states.SaveAgentState, request, timeout_s, save.request_id)
+        parts, method = large_parts(request), states.SaveLargeAgentState
+        return (self._call(method, parts, timeout_s, save.request_id)).saved
 
     def save_many(
         self,
@@ -366,7 +368,9 @@ class Client:
             TypeError: `change` gave None, as functions do that change their argument only.
         """
         for conflicts in range(max_attempts):
-            loaded = self._load_if_any(run_id, as_, timeout_s)
+            loaded: LoadedState[Any] | None = None
+            with suppress(NotFound):
+                loaded = self.load(run_id, as_=as_, timeout_s=timeout_s)
             state = change(None if loaded is None else loaded.state)
             if state is None:
                 raise TypeError("the change gave None instead of the new state")
@@ -385,14 +389,6 @@ class Client:
                     raise
                 time.sleep(conflict_delay_s(conflicts, random.random))
         raise ValueError(f"max_attempts: {max_attempts} allows none")
-
-    def _load_if_any(
-        self, run_id: str, as_: Callable[..., Any] | None, timeout_s: float | None
-    ) -> LoadedState[Any] | None:
-        try:
-            return self.load(run_id, as_=as_, timeout_s=timeout_s)
-        except NotFound:
-            return None
 
     def list_snapshots(
         self, run_id: str, *, page_size: int = 0, timeout_s: float | None = None
