@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from benchmarks.bench import Bench, Plan, open_bench, say
 from benchmarks.elsewhere import add_elsewhere
 from benchmarks.machine import describe_commit, describe_machine, describe_versions
+from benchmarks.measurements import Key, Rounds, median
 from benchmarks.plots import can_plot, plot
 from benchmarks.postgresql import NOT_STARTED, Postgresql, run_postgresql
 from benchmarks.processes import ROOT, DidNotStart
@@ -31,6 +33,8 @@ from statekeep_server.bench.trajectories import (
 )
 
 QUICK = Plan(rounds=2, measure_s=1.0, warm_up_s=0.3, scale=0.2)
+QUIET_CORES = 0.2
+"""What other programs may take before the results are called doubtful."""
 NO_POSTGRESQL = "PostgreSQL could not be started here"
 
 
@@ -128,12 +132,15 @@ async def _run(
         if profiled and postgresql is not None:
             await profile(bench, results)
         add_elsewhere(bench, results)
+        bench.problems.extend(crowded(bench.rounds))
         outcomes = [evaluate(target, bench.rounds, bench.missing) for target in TARGETS]
         found = to_json(bench.rounds, outcomes, bench.problems, about)
         _write(results / "latest.json", orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
+        sizes = render_sizes(bench.rounds)
         tables = [render_targets(outcomes), render_contenders(bench.rounds)]
-        text = "\n\n".join([*tables, render_sizes(bench.rounds)])
-        _write(results / "latest.md", f"{_heading(about)}\n\n{text}\n".encode())
+        doubts = "\n".join(f"- Doubtful: {problem}" for problem in bench.problems)
+        text = "\n\n".join(filter(None, [_heading(about), doubts, *tables, sizes]))
+        _write(results / "latest.md", f"{text}\n".encode())
         if can_plot():
             plot(bench.rounds, outcomes, results)
         sys.stdout.write(f"{tables[1]}\n\n{tables[0]}\n")
@@ -175,9 +182,27 @@ def _give_up(bench: Bench, scenario: Scenario, error: DidNotStart) -> None:
     bench.lacks(f"failed: {error}", *scenario.contenders)
 
 
+def crowded(rounds: Rounds) -> list[str]:
+    """Say so if other programs took much of the machine while it was measured."""
+    took = [
+        value
+        for contender, concurrency in rounds.contenders()
+        for value in rounds.by_round(Key(contender, "foreign_cores", concurrency)).values()
+    ]
+    if not took or median(took) <= QUIET_CORES:
+        return []
+    return [
+        f"other programs took {median(took):.1f} cores meanwhile (the median of all measurements): "
+        "rates are too low, and ratios between contenders of unlike cost are off"
+    ]
+
+
 def _heading(about: dict[str, object]) -> str:
-    machine = about["machine"]
-    return f"Commit {about['commit']}, {about['date']}, {machine}, recording {about['recording']}."
+    machine: Any = about["machine"]
+    return (
+        f"Commit {about['commit']}, {about['date']}; {machine['processor']}, {machine['cores']} "
+        f"cores, {machine['memory_gib']} GiB, {machine['system']}; recording {about['recording']}."
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -25,6 +25,7 @@ LABELS = {
     "sqlite": "statekeep on SQLite",
     "sqlite_orm": "aiosqlite session per save",
 }
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 STATEKEEP = ("save", "save_plain", "skip", "load", "standard", "sqlite")
 
 
@@ -96,7 +97,10 @@ def _plot_targets(outcomes: list[Outcome], folder: Path) -> None:
         color=[OURS if outcome.met else RIVAL for outcome in shown],
     )
     axes.axvline(1.0, color=LIMIT, linewidth=1.2)
+    axes.margins(y=0.01)
     axes.set_xscale("log")
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.set_xticks([], minor=True)
     axes.set_yticks(
         places, [f"{outcome.target.name}, {outcome.target.concurrency}" for outcome in shown]
     )
