@@ -67,7 +67,10 @@ class Settings:
     """For the newest payloads of busy runs, on which their next frames build; 0 stores payloads as
     they came."""
     max_concurrent_saves: int = 1_024
-    """Saves under way at once; more get RESOURCE_EXHAUSTED."""
+    """Saves under way at once; more get RESOURCE_EXHAUSTED. An eighth is kept for saves that are
+    never skipped."""
+    max_concurrent_bytes: int = 256 * MIB
+    """Bytes of the states under way at once, likewise."""
     request_result_ttl_s: float = 86_400.0
     sweep_interval_s: float = 60.0
     sweep_batch_rows: int = 500

@@ -21,6 +21,7 @@ from statekeep_server.domain.canonical import DEFAULT_IGNORED_FIELDS, compile_ig
 from statekeep_server.domain.model import Path, RunKey
 from statekeep_server.domain.policy import SkipRules
 from statekeep_server.flags import Flags
+from statekeep_server.service.admission import Admission
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.groups import Groups, open_groups
@@ -105,7 +106,7 @@ def compose(
         detached=detached,
         clock=clock,
         new_id=new_id,
-        max_concurrent_saves=settings.max_concurrent_saves,
+        admission=Admission(settings.max_concurrent_saves, settings.max_concurrent_bytes),
     )
 
 

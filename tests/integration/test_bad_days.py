@@ -139,7 +139,7 @@ async def test_a_full_queue_refuses_at_once_but_not_what_may_not_be_skipped(path
             )
             for i in range(14)
         ]
-        while world.facade._saves_under_way < 14:
+        while world.facade._admission._saves < 14:
             await asyncio.sleep(0.001)
         for _ in range(3):
             async with asyncio.timeout(5):
@@ -156,7 +156,7 @@ async def test_a_full_queue_refuses_at_once_but_not_what_may_not_be_skipped(path
                 save_request(run_id=new_run(), is_recovery_point=True),
             )
         ]
-        while world.facade._saves_under_way < 16:
+        while world.facade._admission._saves < 16:
             await asyncio.sleep(0.001)
         closed.gate.set()
         for answer in await asyncio.gather(*waiting, *important):

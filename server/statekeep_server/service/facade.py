@@ -35,6 +35,7 @@ from statekeep_server.domain.model import (
 )
 from statekeep_server.domain.policy import persist_always
 from statekeep_server.flags import Flags
+from statekeep_server.service.admission import Admission
 from statekeep_server.service.answers import FallbackCause, SaveAck, ServiceStatistics
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.counters import reason_of
@@ -47,9 +48,6 @@ logger = logging.getLogger("statekeep.facade")
 
 T = TypeVar("T")
 
-RESERVED_SHARE = 8
-"""One place in so many is kept for saves that are never skipped: manual ones, recovery points."""
-
 
 class StateFacade:
     """What the transport and the in-process interface call.
@@ -57,7 +55,7 @@ class StateFacade:
     Args:
         flags: Read once per request.
         detached: Runs each write to its end, also when its caller goes away.
-        max_concurrent_saves: More are refused with Overloaded; it bounds what waits in memory.
+        admission: Refuses what is more than this server holds at once.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class StateFacade:
         detached: Detached,
         clock: Clock,
         new_id: Callable[[], str],
-        max_concurrent_saves: int,
+        admission: Admission,
     ) -> None:
         self._standard = standard
         self._optimized = optimized
@@ -79,8 +77,8 @@ class StateFacade:
         self._detached = detached
         self._clock = clock
         self._new_id = new_id
-        self._max_concurrent_saves = max_concurrent_saves
-        self._saves_under_way = 0
+        self._admission = admission
+        self._checking: asyncio.Task[None] | None = None
         self._started_at_us = clock.now_us()
 
     def path_now(self) -> Path:
@@ -111,11 +109,11 @@ class StateFacade:
         command = self._named(command)
         begun: asyncio.Task[SaveAck] | None = None
         try:
-            self._admit(1, reserved=persist_always(command) is not None)
+            never_skipped = persist_always(command) is not None
+            self._admission.enter(1, len(command.state), reserved=never_skipped)
         except StateError as error:
             service.counters.failed(error)
             raise
-        self._saves_under_way += 1
         try:
             save = await service.prepare(command, large=large)
             begun = self._detached.start(self._save(path, save, deadline))
@@ -124,7 +122,7 @@ class StateFacade:
             raise
         finally:
             if begun is None:
-                self._saves_under_way -= 1
+                self._admission.leave(1, len(command.state))
         return begun
 
     async def save_many(
@@ -153,10 +151,14 @@ class StateFacade:
                 if atomic:
                     raise AtomicBatchFailed(index, error) from error
                 answers[index] = error
-        self._admit(len(saves), reserved=False)
+        prepared = list(saves.values())
+        size_bytes = sum(len(save.command.state) for save in prepared)
+        self._admission.enter(len(prepared), size_bytes, reserved=False)
         acks = await self._detached.run(
-            self._counted(
-                len(saves), self._save_many(path, list(saves.values()), deadline, atomic=atomic)
+            self._admitted(
+                len(prepared),
+                size_bytes,
+                self._save_many(path, prepared, deadline, atomic=atomic),
             )
         )
         for (index, save), ack in zip(saves.items(), acks, strict=True):
@@ -217,8 +219,14 @@ class StateFacade:
         return await self._detached.run(self._read(lambda service: service.delete_run(key)))
 
     async def check(self) -> None:
-        """Raise unless the path that serves now can read and write its database."""
-        await self._service(self.path_now()).store.check()
+        """Raise unless the path that serves now can read and write its database.
+
+        One check at a time, which goes on where its caller gives up waiting: callers that ask
+        again while the database hangs must not take a connection each.
+        """
+        if self._checking is None or self._checking.done():
+            self._checking = self._detached.start(self._service(self.path_now()).store.check())
+        await asyncio.shield(self._checking)
 
     def statistics(self) -> ServiceStatistics:
         """Count what this server did since it started."""
@@ -245,22 +253,12 @@ class StateFacade:
         """Give a save without a request id one, so that a fallback is the same save."""
         return command if command.request_id else replace(command, request_id=self._new_id())
 
-    def _admit(self, saves: int, *, reserved: bool) -> None:
-        """Refuse what is more than this server holds at once."""
-        limit = self._max_concurrent_saves
-        if not reserved:
-            limit -= limit // RESERVED_SHARE
-        if self._saves_under_way + saves > limit:
-            raise Overloaded(
-                f"{self._saves_under_way} saves are under way, the limit is {limit}", limit=limit
-            )
-
-    async def _counted(self, saves: int, work: Awaitable[T]) -> T:
-        self._saves_under_way += saves
+    async def _admitted(self, saves: int, size_bytes: int, work: Awaitable[T]) -> T:
+        """Do the work of saves that were let in, and count them out."""
         try:
             return await work
         finally:
-            self._saves_under_way -= saves
+            self._admission.leave(saves, size_bytes)
 
     async def _save(self, path: Path, save: PreparedSave, deadline: Deadline) -> SaveAck:
         """Save what is counted already."""
@@ -275,7 +273,7 @@ class StateFacade:
             named = {"request_id": save.command.request_id, **error.metadata}
             raise error.extended(**named) from error.__cause__
         finally:
-            self._saves_under_way -= 1
+            self._admission.leave(1, len(save.command.state))
 
     async def _save_many(
         self, path: Path, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
