@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.__main__ import crowded
 from benchmarks.measurements import Key, Measurement, Rounds
 from benchmarks.targets import TARGETS, Target, evaluate
 
@@ -111,3 +112,15 @@ def test_every_row_has_its_concurrency_and_occurs_once() -> None:
     names = [(each.name, each.concurrency) for each in TARGETS]
     assert all(name and concurrency for name, concurrency in names)
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("foreign_cores", "doubted"), [(0.1, False), (1.4, True)])
+def test_a_crowded_machine_makes_results_doubtful(foreign_cores: float, doubted: bool) -> None:
+    crowd = Measurement(
+        contender="ours",
+        concurrency=64,
+        round_number=0,
+        values={"rate": 1.0, "foreign_cores": foreign_cores},
+    )
+    assert bool(crowded(Rounds([crowd]))) is doubted
+    assert not crowded(Rounds())
