@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from statekeep_server.config import PoolSettings
 from statekeep_server.domain.errors import StorageUnavailable
 from statekeep_server.storage.dialect import Dialect, Postgresql, Sqlite
+from statekeep_server.storage.gate import Gate
 from statekeep_server.storage.translate import UNREACHABLE
 from statekeep_server.storage.urls import DatabaseUrl
 
@@ -85,12 +86,14 @@ class Engines:
     Attributes:
         writer: Runs transactions.
         reader: Runs single statements, each a transaction of its own.
+        gate: Stands before a pool that may overflow.
     """
 
     url: DatabaseUrl
     dialect: Dialect
     writer: AsyncEngine
     reader: AsyncEngine
+    gate: Gate | None = None
     statements: StatementCounter = field(default_factory=StatementCounter)
 
 
@@ -120,7 +123,8 @@ def _postgresql(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Eng
     )
     event.listen(engine.sync_engine, "handle_error", _drop_silent_connection)
     reader = engine if url.behind_pooler else engine.execution_options(**AUTOCOMMIT)
-    engines = Engines(url=url, dialect=Postgresql(), writer=engine, reader=reader)
+    gate = Gate(pool.pool_size)
+    engines = Engines(url=url, dialect=Postgresql(), writer=engine, reader=reader, gate=gate)
     engines.statements.attach(engine.sync_engine, driver_begins=True)
     return engines
 

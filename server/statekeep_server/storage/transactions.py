@@ -8,6 +8,7 @@ answer leaves the outcome unknown, and says so.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -53,6 +54,10 @@ class Transactions:
         self._engines = engines
         self.rows_written = 0
 
+    def _passed(self) -> AbstractAsyncContextManager[None]:
+        gate = self._engines.gate
+        return nullcontext() if gate is None else gate.passed()
+
     async def read(
         self, statement: Executable, parameters: Mapping[str, object] | None = None
     ) -> Sequence[RowMapping]:
@@ -76,7 +81,7 @@ class Transactions:
     async def _read(
         self, statement: Executable, parameters: Mapping[str, object] | None
     ) -> Sequence[RowMapping]:
-        async with self._engines.reader.connect() as connection:
+        async with self._passed(), self._engines.reader.connect() as connection:
             result = await connection.execute(statement, dict(parameters or {}))
             return result.mappings().all()
 
@@ -108,7 +113,7 @@ class Transactions:
     async def _write(
         self, work: Callable[[AsyncConnection, int], Awaitable[Done[T]]], attempt: int
     ) -> T:
-        async with self._engines.writer.connect() as connection:
+        async with self._passed(), self._engines.writer.connect() as connection:
             await connection.begin()
             done = await work(connection, attempt)
             if done.rows:
