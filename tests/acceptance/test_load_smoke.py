@@ -33,10 +33,14 @@ open_loop = { share = 0.5, duration_s = 0.2 }
 
 
 def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    # `make test` may have started this: its own variables would make this one a part of it.
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
     return subprocess.run(
         [MAKE, "--no-print-directory", *arguments],
         cwd=ROOT,
-        env=os.environ | variables,
+        env=own | variables,
         capture_output=True,
         text=True,
         check=False,
