@@ -56,6 +56,10 @@ class Settings:
     optimized_pool: PoolSettings = OPTIMIZED_POOL
     statement_timeout_s: float = 10.0
     lock_timeout_s: float = 5.0
+    group_lock_timeout_s: float = 0.2
+    """Seconds that a group of saves waits for the lock of a run, on PostgreSQL. Who holds a run for
+    longer (an application's own transaction) must not stall the saves of all others: the group
+    gives up, and its saves go through the standard path, each for itself."""
     default_deadline_s: float = 30.0
     """For calls that come without a deadline."""
     cache_max_entries: int = 50_000

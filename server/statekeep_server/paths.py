@@ -11,6 +11,7 @@ open their connections when they are first needed.
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from statekeep_server.batching.detached import Detached
 from statekeep_server.batching.group_commit import GroupLimits
@@ -52,6 +53,14 @@ def store_memory(settings: Settings) -> StoreMemory:
     return StoreMemory(
         heads_bytes=settings.known_heads_max_bytes, payloads_bytes=settings.payloads_max_bytes
     )
+
+
+def group_settings(settings: Settings) -> Settings:
+    """Let groups wait for locks as long as they should. SQLite has one lock, which all wait for."""
+    if settings.database_url.startswith("sqlite"):
+        return settings
+    lock_timeout_s = min(settings.lock_timeout_s, settings.group_lock_timeout_s)
+    return replace(settings, lock_timeout_s=lock_timeout_s)
 
 
 def head_cache(settings: Settings, clock: Clock) -> LocalHeadCache:
@@ -125,15 +134,15 @@ async def open_facade(
             await stack.enter_async_context(
                 open_sql_store(
                     settings.database_url,
-                    settings=settings,
+                    settings=tuned,
                     pool=pool,
                     new_id=new_id,
                     memory=memory,
                 )
             )
-            for pool, memory in (
-                (settings.standard_pool, NO_MEMORY),
-                (settings.optimized_pool, store_memory(settings)),
+            for tuned, pool, memory in (
+                (settings, settings.standard_pool, NO_MEMORY),
+                (group_settings(settings), settings.optimized_pool, store_memory(settings)),
             )
         ]
         if worker is None or worker.index == 0:  # once for all workers

@@ -3,8 +3,8 @@
 PostgreSQL only. Runs whose head is known (`known_heads`) are decided before anything is sent.
 One statement then locks those heads that are still as expected (version, audit hash, standing
 snapshot, writer sequence), moves them, and inserts what belongs to them; it is its own
-transaction, so that a batch costs one round trip. A run that does not match is left alone by all
-parts of the statement, and takes the locked save (`appending`).
+transaction, so that a batch costs one round trip. A run that does not match, or that somebody else
+holds, is left alone by all parts of the statement, and takes the locked save (`appending`).
 
 Only first attempts that are to be persisted come here. Everything that is answered from what is
 stored (a skip, a conflict, an earlier result) is answered under the lock. A request id that was
@@ -279,7 +279,7 @@ locked AS MATERIALIZED (
     AND heads.expires_at_us IS NOT DISTINCT FROM given.expected_expires_at_us
     AND heads.writer_sequence IS NOT DISTINCT FROM given.expected_writer_sequence
   ORDER BY heads.tenant, heads.run_id
-  FOR UPDATE OF heads
+  FOR UPDATE OF heads SKIP LOCKED
 ),
 moved AS (
   UPDATE heads SET {changes}
