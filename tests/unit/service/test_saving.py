@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from statekeep_server.batching.group_commit import GroupCommit, QueueFull
 from statekeep_server.domain.errors import (
     AtomicBatchFailed,
     DeadlineExceeded,
@@ -394,3 +395,41 @@ async def test_without_groups_every_load_reads_the_state() -> None:
         world.optimized.calls.clear()
         await world.facade.load(RUN, Newest())
         assert world.optimized.calls == ["load"]
+
+
+async def test_one_check_at_a_time_asks_the_database(world: World) -> None:
+    """Callers that give up waiting, and ask again, must not take a connection each."""
+    may_answer = asyncio.Event()
+
+    async def hang() -> None:
+        await may_answer.wait()
+
+    world.memory.check = hang  # type: ignore[method-assign]  # a database that does not answer
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await world.facade.check()
+    assert world.optimized.calls.count("check") == 1
+    may_answer.set()
+    await world.facade.check()
+    await world.facade.check()
+    assert world.optimized.calls.count("check") == 2
+
+
+async def test_a_full_commit_queue_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, item: object) -> None:
+        raise QueueFull(7)
+
+    monkeypatch.setattr(GroupCommit, "submit", full)
+    async with open_world() as world:
+        with pytest.raises(Overloaded) as caught:
+            await world.facade.save(command(A, checkpoint_type=CheckpointType.MANUAL))
+        assert caught.value.metadata["limit"] == "7"
+        assert world.standard.calls == [], "overload is no reason to fall back"
+
+
+async def test_a_state_that_is_prepared_in_a_thread_is_saved_like_any_other(world: World) -> None:
+    large = {"step": 1, "text": "x" * 300_000}
+    ack = await world.facade.save(command(large))
+    loaded = await world.facade.load(RUN, ByVersion(ack.result.version))
+    assert loaded.snapshot.state == command(large).state
