@@ -90,12 +90,10 @@ def validate_text(field: str, value: str, limits: Limits) -> None:
 
 def validate_selector(selector: Selector, limits: Limits) -> None:
     """Check what selects a snapshot."""
-    match selector:
-        case ByVersion(version):
-            if not 1 <= version <= MAX_INT64:
-                raise InvalidField("version", "must be at least 1")
-        case ById(snapshot_id):
-            _id("snapshot_id", snapshot_id, limits.max_id_characters)
+    if isinstance(selector, ByVersion) and not 1 <= selector.version <= MAX_INT64:
+        raise InvalidField("version", "must be at least 1")
+    if isinstance(selector, ById):
+        _id("snapshot_id", selector.snapshot_id, limits.max_id_characters)
         case _:
             pass
 
