@@ -94,8 +94,6 @@ def validate_selector(selector: Selector, limits: Limits) -> None:
         raise InvalidField("version", "must be at least 1")
     if isinstance(selector, ById):
         _id("snapshot_id", selector.snapshot_id, limits.max_id_characters)
-        case _:
-            pass
 
 
 def page_size(requested: int) -> int:
