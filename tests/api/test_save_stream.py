@@ -172,6 +172,10 @@ async def test_each_save_of_a_stream_counts_as_one_under_way() -> None:
         call = wire.state.SaveAgentStateStream()
         await send(call, *(save_request({"n": n}, run_id=f"run-{n}") for n in range(10)))
         await gated.arrived(7)
+        # Only then the gate opens: a save that ends sooner makes room for another.
+        async with asyncio.timeout(30):
+            while world.facade.statistics().paths[0].failures.get("OVERLOADED") != 3:
+                await asyncio.sleep(0.005)
         gated.gate.set()
         answered = await answers(call, 10)
         assert [answer.error.reason for answer in answered] == [""] * 7 + ["OVERLOADED"] * 3
