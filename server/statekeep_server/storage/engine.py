@@ -11,8 +11,10 @@ SQLite: one writing connection, so that savers queue here and not at the file's 
 reading ones. WAL with `synchronous=FULL`: NORMAL may lose acknowledged commits at a power cut.
 """
 
+import asyncio
 import logging
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from statekeep_server.config import PoolSettings
 from statekeep_server.domain.errors import StorageUnavailable
@@ -36,6 +39,10 @@ SQLITE_PAGE_BYTES = 8_192
 """Twice the default: pages of 8 kB took 1.4 times as many saves of 10 kB."""
 
 _driver_log = logging.getLogger("aiosqlite")
+
+WAL_ATTEMPTS = 50
+WAL_PAUSE_S = 0.02
+"""Together a second, which the change takes on no disk; only the first opening ever waits."""
 
 AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
 
@@ -227,16 +234,31 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # The driver must not begin transactions by itself: it would begin them too late, as readers.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in (
-        # Only a new file takes it, and only before the change to WAL.
-        f"page_size = {SQLITE_PAGE_BYTES}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        # macOS has an fsync that does not reach the disk.
-        "fullfsync = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
+    # Only a new file takes it, and only before the change to WAL.
+    cursor.execute(f"PRAGMA page_size = {SQLITE_PAGE_BYTES}")
+    _change_to_wal(cursor)
+    cursor.execute("PRAGMA synchronous = FULL")
+    # macOS has an fsync that does not reach the disk.
+    cursor.execute("PRAGMA fullfsync = ON")
     cursor.close()
+
+
+def _change_to_wal(cursor: Any) -> None:
+    """Change a file to WAL, and a changed one not at all.
+
+    Of servers that open a new file at once all but one are told that it is locked, and at once:
+    SQLite does not wait here.
+    """
+    for attempt in range(1, WAL_ATTEMPTS + 1):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if attempt == WAL_ATTEMPTS:
+                raise
+            # The engine calls this where it may wait: others go on meanwhile.
+            await_only(asyncio.sleep(WAL_PAUSE_S))
+        else:
+            return
 
 
 def _begin_immediate(connection: Connection) -> None:
