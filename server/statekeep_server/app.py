@@ -82,8 +82,7 @@ async def run_server(
 def _calm_the_collector() -> None:
     """Let the garbage collector pass over what lives as long as the server.
 
-    Messages and futures go by reference counting; full collections every few hundred calls found
-    next to nothing and cost about a twentieth of the throughput.
+    Messages and futures go by reference counting, so full collections find next to nothing.
     """
     gc.collect()
     gc.freeze()

@@ -66,7 +66,7 @@ class Settings:
     cache_max_bytes: int = 32 * MIB
     cache_ttl_s: float = 3_600.0
     known_heads_max_bytes: int = 16 * MIB
-    """For the heads of about 10,000 busy runs, which PostgreSQL then saves in one statement."""
+    """For the heads of more than 10,000 busy runs, which PostgreSQL then saves in one statement."""
     payloads_max_bytes: int = 8 * MIB
     """For the newest payloads of busy runs, on which their next frames build; 0 stores payloads as
     they came."""

@@ -10,8 +10,8 @@ from cachetools import LRUCache
 
 from statekeep_server.domain.model import Head, RunKey
 
-HEAD_OVERHEAD_BYTES = 1_400
-"""Measured with tracemalloc: the values of a head, its hashes and its place in the cache."""
+HEAD_OVERHEAD_BYTES = 900
+"""The values of a head, its hashes and its place in the cache: 850 by tracemalloc, rounded up."""
 
 
 class Absent:

@@ -23,6 +23,7 @@ MAX_DEPTH = 16
 """Frames below a frame. A load reads them in one query and decodes each: about 0.1 ms apiece."""
 
 ENTRY_OVERHEAD_BYTES = 1_000
+"""The other values of a snapshot and its place in the cache, estimated from above."""
 
 INLINE_BYTES = 32 * 1024
 """Encoding more than this takes a thread: the codec works outside the interpreter's lock."""
