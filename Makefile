@@ -139,7 +139,7 @@ $(VENV)/.locked: requirements.lock
 	@test -n "$(PYTHON)" || { echo "statekeep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing what requirements.lock names into $(VENV) with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python $(PIP) install --require-hashes -r requirements.lock
+	@$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.locked client/python/pyproject.toml server/pyproject.toml
@@ -150,7 +150,7 @@ $(TOOLS)/.installed: tools/generate.lock
 	@test -n "$(PYTHON)" || { echo "statekeep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing what tools/generate.lock names into $(TOOLS) ..."
 	@$(PYTHON) -m venv $(TOOLS)
-	@$(TOOLS)/bin/python $(PIP) install --require-hashes -r tools/generate.lock
+	@$(TOOLS)/bin/python $(PIP) install --no-deps --require-hashes -r tools/generate.lock
 	@touch $@
 
 # Without dependencies: the lock is whole, and holds one that a rival would not choose.
