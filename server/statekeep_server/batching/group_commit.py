@@ -199,7 +199,7 @@ class GroupCommit(Generic[T, R]):
                         return
                     self._wake.clear()
                     continue
-                await self._pause()
+                await self._gather()
                 batch = self._take()
                 if batch:
                     await self._dispatch(batch)
@@ -210,14 +210,24 @@ class GroupCommit(Generic[T, R]):
                 _fail(waiter.future, Closed())
             self._queue.clear()
 
-    async def _pause(self) -> None:
-        pause_s = self._limits.pause_s
+    async def _gather(self) -> None:
+        """Let what is on its way arrive.
+
+        Every turn of the event loop lets more calls come to the queue; as long as they do, they
+        come for less than another transaction would cost.
+        """
+        limits = self._limits
+        latest_s = self._now_s() + limits.pause_s
+        waiting = 0
+        while waiting < len(self._queue) < limits.max_items and self._now_s() < latest_s:
+            waiting = len(self._queue)
+            await asyncio.sleep(0)
         if (
             not self._closing
-            and len(self._queue) < self._limits.max_items
-            and self._rate.promised_in(pause_s) >= PROMISED_ITEMS
+            and len(self._queue) < limits.max_items
+            and self._rate.promised_in(limits.pause_s) >= PROMISED_ITEMS
         ):
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(limits.pause_s)
 
     def _take(self) -> list[_Waiter[T, R]]:
         """Take the next batch off the queue; answer those whose time is over."""
