@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from statekeep_server.transport.interceptors.adapter import RpcInterceptor
+from statekeep_server.transport.interceptors.adapter import GuardedHandlers
 from statekeep_server.transport.interceptors.auth import TokenCheck
 from statekeep_server.transport.interceptors.call import current_call
 from statekeep_server.transport.interceptors.limiter import Limiter
@@ -55,11 +55,11 @@ HANDLERS = {
 
 @asynccontextmanager
 async def served(limiter: Limiter) -> AsyncIterator[Any]:
-    interceptor = RpcInterceptor(
+    handlers = GuardedHandlers(
         limiter, TokenCheck(None), trust_tenant=False, default_deadline_s=30
     )
-    server = grpc.aio.server(interceptors=[interceptor])
-    server.add_registered_method_handlers("test.Odd", HANDLERS)
+    server = grpc.aio.server(handlers=[handlers])
+    handlers.add_registered_method_handlers("test.Odd", HANDLERS)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -94,4 +94,4 @@ def test_a_bad_tenant_is_refused(tenant: str | bytes) -> None:
 )
 def test_earlier_attempts_are_read_and_nonsense_is_none(value: str | bytes, attempts: int) -> None:
     caller = read_caller((("grpc-previous-rpc-attempts", value),), trust_tenant=False)
-    assert caller == Caller(tenant=DEFAULT_TENANT, previous_attempts=attempts)
+    assert caller == Caller(DEFAULT_TENANT, attempts)

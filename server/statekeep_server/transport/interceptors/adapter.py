@@ -1,14 +1,16 @@
-"""The plumbing between gRPC and the steps: the one interceptor of the server.
+"""The plumbing between gRPC and the steps: every handler of the server, wrapped once, at the start.
 
 A call is first admitted by its metadata alone, before its message is read: nobody without a token
 can make the server receive and parse 16 MiB. Then its handler runs inside the other steps. Health
 is open: probes carry no token, and must be answered under load.
+
+No interceptor: gRPC would build its chain and wrap the handler anew for every call.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from inspect import isasyncgen
 from typing import Any, NoReturn, TypeAlias
 
@@ -21,8 +23,8 @@ from statekeep_server.transport import status
 from statekeep_server.transport.interceptors.auth import TokenCheck
 from statekeep_server.transport.interceptors.call import (
     Call,
-    Caller,
     current_call,
+    current_caller,
     read_caller,
 )
 from statekeep_server.transport.interceptors.errors import explain
@@ -32,13 +34,15 @@ from statekeep_server.transport.interceptors.limiter import Limiter
 # stubs know these classes as generic.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 
 _HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 
 
-class RpcInterceptor(grpc.aio.ServerInterceptor):
+class GuardedHandlers(grpc.GenericRpcHandler):
     """Runs every call through the steps.
+
+    Servicers register their handlers here, as they would with a server; the server then gets all
+    of them as this one.
 
     Args:
         limiter: Counts the calls under way.
@@ -62,43 +66,54 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self._trust_tenant = trust_tenant
         self._default_deadline_s = default_deadline_s
         self._open_ended = open_ended
+        self._guarded: dict[str, Handler] = {}
+        self._open: dict[str, Handler] = {}
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> "Handler | None":
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Handler]
+    ) -> None:
+        """Take the handlers of a service."""
+        for name, handler in method_handlers.items():
+            method = f"/{service_name}/{name}"
+            if method.startswith(_HEALTH):
+                self._open[method] = _open(handler, method)
+            else:
+                self._guarded[method] = self._guard(handler, method)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: object) -> None:
+        """Do nothing: generated code registers its handlers in both ways."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         """Admit a call, or refuse it without reading its message."""
         method = handler_call_details.method
-        handler = await continuation(handler_call_details)
-        # gRPC gives None for a method that it does not know, and answers UNIMPLEMENTED itself.
+        handler = self._guarded.get(method)
         if handler is None:
-            return None
-        if method.startswith(_HEALTH):
-            return _open(handler, method)
+            # gRPC answers UNIMPLEMENTED itself for a method that nobody has.
+            return self._open.get(method)
         try:
-            caller = self._admit(handler_call_details)
+            self._limiter.check()
+            metadata = handler_call_details.invocation_metadata
+            self._token_check.check(metadata)
+            # The handler runs in the same task.
+            current_caller.set(read_caller(metadata, trust_tenant=self._trust_tenant))
         except Refused as error:
             return _refusal(error, method)
-        return self._guarded(handler, method, caller)
+        return handler
 
-    def _admit(self, details: grpc.HandlerCallDetails) -> Caller:
-        self._limiter.check()
-        metadata = details.invocation_metadata
-        self._token_check.check(metadata)
-        return read_caller(metadata, trust_tenant=self._trust_tenant)
-
-    def _guarded(self, handler: Handler, method: str, caller: Caller) -> Handler:
+    def _guard(self, handler: Handler, method: str) -> Handler:
         """Rebuild a handler of any of the four kinds so that it runs inside the steps."""
         if handler.request_streaming:
-            return self._guarded_requests(handler, method, caller)
+            return self._guard_requests(handler, method)
         # The stubs of gRPC know these as the synchronous server's.
         decode: Any = handler.request_deserializer
         streams = handler.response_streaming
         serve: Any = handler.unary_stream if streams else handler.unary_unary
 
         async def answer(message: bytes, context: Context) -> Any:
-            async with self._steps(method, caller, context, len(message)):
-                # Decoded here, not by gRPC, so that a malformed message has a status too.
-                return await serve(decode(message), context)
+            # Decoded here, not by gRPC, so that a malformed message has a status too.
+            return await self._within_steps(
+                method, context, len(message), lambda: serve(decode(message), context)
+            )
 
         make: Any = (
             grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
@@ -106,7 +121,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         rebuilt: Handler = make(answer, response_serializer=handler.response_serializer)
         return rebuilt
 
-    def _guarded_requests(self, handler: Handler, method: str, caller: Caller) -> Handler:
+    def _guard_requests(self, handler: Handler, method: str) -> Handler:
         """Rebuild a handler that takes a stream.
 
         One that answers with a stream is a generator of responses (reflection's), or writes them
@@ -116,11 +131,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         streams = handler.response_streaming
         serve: Any = handler.stream_stream if streams else handler.stream_unary
 
-        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
-            async with (
-                self._steps(method, caller, context, 0),
-                aclosing(_decoded(messages, decode)) as requests,
-            ):
+        async def answer_all(messages: AsyncIterator[bytes], context: Context) -> Any:
+            async with aclosing(_decoded(messages, decode)) as requests:
                 answering = serve(requests, context)
                 if not isasyncgen(answering):
                     return await answering
@@ -130,6 +142,11 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                         await context.write(response)
                 return None
 
+        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
+            return await self._within_steps(
+                method, context, 0, lambda: answer_all(messages, context)
+            )
+
         make: Any = (
             grpc.stream_stream_rpc_method_handler
             if streams
@@ -138,20 +155,20 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         rebuilt: Handler = make(answer, response_serializer=handler.response_serializer)
         return rebuilt
 
-    @asynccontextmanager
-    async def _steps(
-        self, method: str, caller: Caller, context: Context, size_bytes: int
-    ) -> AsyncIterator[None]:
+    async def _within_steps(
+        self,
+        method: str,
+        context: Context,
+        size_bytes: int,
+        serve: Callable[[], Awaitable[Any]],
+    ) -> Any:
         """Map errors, count the call, and bound its time."""
         try:
             self._limiter.enter(size_bytes)
             try:
-                async with asyncio.timeout(self._begin(method, caller, context)) as timer:
-                    yield
-            except TimeoutError:
-                if not timer.expired():
-                    raise
-                raise self._too_late() from None
+                if self._begin(method, context):
+                    return await serve()
+                return await self._in_time(serve)
             finally:
                 self._limiter.leave(size_bytes)
         except grpc.aio.AbortError:
@@ -159,26 +176,25 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         except Exception as error:  # noqa: BLE001 - the outermost step maps every error
             await _abort(error, method, context)
 
-    def _begin(self, method: str, caller: Caller, context: Context) -> float | None:
-        """Tell the servicer of its call; return the time limit that gRPC does not keep itself."""
+    def _begin(self, method: str, context: Context) -> bool:
+        """Tell the servicer of its call; say whether gRPC, or nobody, keeps its time."""
         # The stubs of gRPC do not know that there may be none.
         remaining_s: float | None = context.time_remaining()
-        current_call.set(
-            Call(
-                tenant=caller.tenant,
-                previous_attempts=caller.previous_attempts,
-                deadline_s=self._deadline_s(method, remaining_s),
-            )
-        )
-        if remaining_s is not None or method in self._open_ended:
-            return None
-        return self._default_deadline_s
+        open_ended = method in self._open_ended
+        # An open-ended call has this for each save in it.
+        unbounded = remaining_s is None or open_ended
+        deadline_s = self._default_deadline_s if unbounded or remaining_s is None else remaining_s
+        current_call.set(Call(current_caller.get(), deadline_s))
+        return remaining_s is not None or open_ended
 
-    def _deadline_s(self, method: str, remaining_s: float | None) -> float:
-        """Say how long a call may take; of an open-ended one, each save in it."""
-        if remaining_s is None or method in self._open_ended:
-            return self._default_deadline_s
-        return remaining_s
+    async def _in_time(self, serve: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(self._default_deadline_s) as timer:
+                return await serve()
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise self._too_late() from None
 
     def _too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(

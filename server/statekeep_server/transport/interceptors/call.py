@@ -14,7 +14,7 @@ _MAX_TENANT_CHARACTERS = 64
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who calls.
 
@@ -26,7 +26,7 @@ class Caller:
     previous_attempts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """A call as its servicer sees it.
 
@@ -34,11 +34,25 @@ class Call:
         deadline_s: Seconds that were left when the servicer began.
     """
 
-    tenant: str
-    previous_attempts: int
+    caller: Caller
     deadline_s: float
 
+    @property
+    def tenant(self) -> str:
+        """The tenant of the caller."""
+        return self.caller.tenant
 
+    @property
+    def previous_attempts(self) -> int:
+        """How often the caller's gRPC library has sent this call before."""
+        return self.caller.previous_attempts
+
+
+ANYBODY = Caller(DEFAULT_TENANT, 0)
+"""Nearly every caller; one value serves all of them."""
+
+current_caller: ContextVar[Caller] = ContextVar("current_caller", default=ANYBODY)
+"""Who made the call that the running task serves."""
 current_call: ContextVar[Call] = ContextVar("current_call")
 """The call that the running task serves."""
 
@@ -58,7 +72,9 @@ def read_caller(metadata: Metadata, *, trust_tenant: bool) -> Caller:
             attempts = _count(value)
         elif name == TENANT and trust_tenant:
             tenant = _tenant(value)
-    return Caller(tenant=tenant, previous_attempts=attempts)
+    if tenant == DEFAULT_TENANT and not attempts:
+        return ANYBODY
+    return Caller(tenant, attempts)
 
 
 def values(metadata: Metadata, name: str) -> list[str | bytes]:
