@@ -71,12 +71,15 @@ def changed_fields(before: bytes, after: bytes) -> Changes:
     old = _decode(before) if before else _NOTHING
     if old is None or new is None:
         return Changes(tuple(sorted(new.named)) if new else (), truncated=True)
+    # What has a digest in one is not in its rest; with equal rests it is not in the other's either.
+    same_rest = old.rest == new.rest
     names = [
         name
         for name in old.named.keys() | new.named.keys()
-        if old.named.get(name) != new.named.get(name) and old.knows(name) and new.knows(name)
+        if old.named.get(name) != new.named.get(name)
+        and (same_rest or (old.knows(name) and new.knows(name)))
     ]
-    return Changes(tuple(sorted(names)), truncated=old.rest != new.rest)
+    return Changes(tuple(sorted(names)), truncated=not same_rest)
 
 
 @dataclass(frozen=True, slots=True)
