@@ -46,16 +46,17 @@ class _Line:
         """Wait at the end of a queue until the turn is passed on."""
         waiter = asyncio.get_running_loop().create_future()
         waiting.append(waiter)
-        await self._given(waiter)
+        await self.given(waiter)
 
     async def step_back(self) -> None:
         """Give the turn to those that came back, and wait before all that arrive."""
         waiter = asyncio.get_running_loop().create_future()
         self.arriving.appendleft(waiter)
         self.pass_on()
-        await self._given(waiter)
+        await self.given(waiter)
 
-    async def _given(self, waiter: asyncio.Future[None]) -> None:
+    async def given(self, waiter: asyncio.Future[None]) -> None:
+        """Wait until the turn is passed on to a waiter."""
         try:
             await waiter
         except asyncio.CancelledError:
@@ -65,26 +66,33 @@ class _Line:
 
 
 class Turn(Generic[K]):
-    """One piece of work's place in the line of its key."""
+    """One piece of work's place in the line of its key. Whoever makes one leaves it in the end."""
 
     def __init__(self, turns: "Turns[K]", key: K) -> None:
         self._turns = turns
         self._key = key
         self._line: _Line | None = None
+        self._coming_back: tuple[_Line, asyncio.Future[None]] | None = None
         self._returns = False
         self._has_queued = False
 
-    async def enter(self) -> None:
-        """Wait for the turn; nothing to do where it is held.
+    def take(self) -> bool:
+        """Take the turn if nobody stands before this work; say whether it is held."""
+        if self._line is None and self._key not in self._turns:
+            self._line = self._turns.join(self._key)
+            self._line.held = self._returns = True
+        return self._line is not None
 
-        Work that had its turn and comes back (what it queued has failed) goes before all that has
-        arrived since, or it would be overtaken by what is to come after it.
-        """
+    async def enter(self) -> None:
+        """Wait for the turn; nothing to do where it is held."""
         if self._line is not None:
             return
-        line = self._turns.join(self._key)
+        back, self._coming_back = self._coming_back, None
+        line = self._turns.join(self._key) if back is None else back[0]
         try:
-            if line.held:
+            if back is not None:
+                await line.given(back[1])
+            elif line.held:
                 await line.wait_behind(line.returning if self._returns else line.arriving)
             while line.returning and not self._returns:
                 await line.step_back()  # something came back since the turn was given
@@ -97,9 +105,27 @@ class Turn(Generic[K]):
     def leave(self) -> None:
         """Let the next one have its turn; nothing to do where it is not held."""
         line, self._line = self._line, None
+        back, self._coming_back = self._coming_back, None
+        if back is not None and back[1].cancel():
+            self._turns.part(self._key)  # it did not come back after all
+        elif back is not None:
+            line = back[0]
         if line is not None:
             line.pass_on()
             self._turns.part(self._key)
+
+    def _come_back(self) -> None:
+        """Stand in line again, before all that has arrived since the turn was left.
+
+        Or what was queued and has failed would be overtaken by what is to come after it.
+        """
+        line = self._turns.join(self._key)
+        waiter = asyncio.get_running_loop().create_future()
+        self._coming_back = line, waiter
+        line.returning.append(waiter)
+        if not line.held:
+            line.held = True
+            line.pass_on()
 
     @property
     def queued(self) -> tuple[asyncio.Future[Any], ...]:
@@ -115,6 +141,8 @@ class Turn(Generic[K]):
 
         def ended(done: asyncio.Future[Any]) -> None:
             del line.queued[done]
+            if not done.cancelled() and done.exception() is not None:
+                self._come_back()  # at once, whenever its owner hears of it
             self._turns.part(key)
 
         work.add_done_callback(ended)
@@ -152,6 +180,10 @@ class Turns(Generic[K]):
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    def __contains__(self, key: K) -> bool:
+        """Whether somebody stands in a key's line, or has queued something."""
+        return key in self._lines
 
     @asynccontextmanager
     async def of(self, key: K) -> AsyncIterator[Turn[K]]:

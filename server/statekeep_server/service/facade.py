@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from statekeep_server.batching.detached import Detached
+from statekeep_server.batching.turns import Turn
 from statekeep_server.domain.errors import (
     AtomicBatchFailed,
     CommitUnknown,
@@ -92,38 +93,48 @@ class StateFacade:
 
         `large` allows a state that came in chunks.
         """
-        begun = await self.begin_save(command, deadline_s=deadline_s, large=large)
-        return await asyncio.shield(begun)
+        path, save, deadline = await self._admit(command, deadline_s, large=large)
+        saving = self._save(path, save, deadline)
+        # A call that is cancelled must not cancel a transaction; groups have theirs to themselves.
+        grouped = self._service(path).groups is not None
+        return await (saving if grouped else self._detached.run(saving))
 
     async def begin_save(
-        self, command: SaveCommand, *, deadline_s: float | None = None, large: bool = False
+        self, command: SaveCommand, *, deadline_s: float | None = None
     ) -> asyncio.Task[SaveAck]:
         """Begin a save, which then goes on whatever becomes of the caller; raise what `save` does.
 
         Saves of a run are applied in the order in which this returns. Wait with a shield:
         cancelling the task is cancelling the save.
         """
+        path, save, deadline = await self._admit(command, deadline_s, large=False)
+        return self._detached.start(self._save(path, save, deadline))
+
+    async def _admit(
+        self, command: SaveCommand, deadline_s: float | None, *, large: bool
+    ) -> tuple[Path, PreparedSave, Deadline]:
+        """Let a save in and prepare it; `_save` counts it out."""
         deadline = Deadline.after(self._clock, deadline_s)
         path = self.path_now()
         service = self._service(path)
         command = self._named(command)
-        begun: asyncio.Task[SaveAck] | None = None
+        size_bytes = len(command.state)
         try:
             never_skipped = persist_always(command) is not None
-            self._admission.enter(1, len(command.state), reserved=never_skipped)
+            self._admission.enter(1, size_bytes, reserved=never_skipped)
         except StateError as error:
             service.counters.failed(error)
             raise
+        save: PreparedSave | None = None
         try:
             save = await service.prepare(command, large=large)
-            begun = self._detached.start(self._save(path, save, deadline))
         except StateError as error:
             service.counters.failed(error)
             raise
         finally:
-            if begun is None:
-                self._admission.leave(1, len(command.state))
-        return begun
+            if save is None:
+                self._admission.leave(1, size_bytes)
+        return path, save, deadline
 
     async def save_many(
         self,
@@ -261,19 +272,21 @@ class StateFacade:
             self._admission.leave(saves, size_bytes)
 
     async def _save(self, path: Path, save: PreparedSave, deadline: Deadline) -> SaveAck:
-        """Save what is counted already."""
+        """Save what is counted already, and count it out."""
+        command = save.command
+        # The turn is held until the save is queued, and kept for its fallback where it cannot be.
+        turn = Turn(self._standard.turns, command.key)
+        hold = _Hold(turn, self._admission, len(command.state))
         try:
-            # Held until the save is queued, and kept for its fallback where it cannot be.
-            async with self._standard.turns.of(save.command.key) as turn:
-                return await self._with_fallback(
-                    path, save, lambda service, attempt: service.save(attempt, deadline, turn)
-                )
+            return await self._with_fallback(
+                path, save, lambda service, attempt: service.save(attempt, deadline, turn), hold
+            )
         except StateError as error:
             # A caller that gave no id learns the one to retry with.
-            named = {"request_id": save.command.request_id, **error.metadata}
+            named = {"request_id": command.request_id, **error.metadata}
             raise error.extended(**named) from error.__cause__
         finally:
-            self._admission.leave(1, len(save.command.state))
+            hold.release()
 
     async def _save_many(
         self, path: Path, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
@@ -337,6 +350,7 @@ class StateFacade:
         path: Path,
         save: PreparedSave,
         serve: Callable[[StateService, PreparedSave], Awaitable[SaveResult]],
+        hold: "_Hold | None" = None,
     ) -> SaveAck:
         """Serve a save on its path, and through standard when the optimized one cannot run."""
         service = self._service(path)
@@ -353,7 +367,8 @@ class StateFacade:
             if path is Path.STANDARD:
                 service.counters.failed(first)
                 raise
-            return await self._serve_standard(save, serve, first)
+            standard = self._serve_standard(save, serve, first, hold and hold.share())
+            return await (standard if hold is None else self._detached.run(standard))
         self._judge(path, None)
         return SaveAck(result, path)
 
@@ -362,6 +377,7 @@ class StateFacade:
         save: PreparedSave,
         serve: Callable[[StateService, PreparedSave], Awaitable[SaveResult]],
         first: Exception,
+        hold: "_Hold | None",
     ) -> SaveAck:
         cause = self._falling_back(first)
         try:
@@ -369,6 +385,9 @@ class StateFacade:
         except Exception as second:  # noqa: BLE001  # the fallback keeps it
             self._standard.counters.failed(second)
             raise _with_both_causes(first, second) from first
+        finally:
+            if hold is not None:
+                hold.release()
         return SaveAck(result, Path.STANDARD, cause)
 
     def _falling_back(self, first: Exception) -> FallbackCause:
@@ -410,6 +429,28 @@ class StateFacade:
                 return await ask(self._standard)
             except StateError as second:
                 raise _with_both_causes(first, second) from first
+
+
+class _Hold:
+    """What a save holds until the last of those who work on it is done."""
+
+    def __init__(self, turn: Turn[RunKey], admission: Admission, size_bytes: int) -> None:
+        self._turn = turn
+        self._admission = admission
+        self._size_bytes = size_bytes
+        self._holders = 1
+
+    def share(self) -> Self:
+        """Hold it once more."""
+        self._holders += 1
+        return self
+
+    def release(self) -> None:
+        """Let go: whoever shares it calls this once."""
+        self._holders -= 1
+        if not self._holders:
+            self._turn.leave()
+            self._admission.leave(1, self._size_bytes)
 
 
 def _named_error(error: StateError, save: PreparedSave) -> StateError:

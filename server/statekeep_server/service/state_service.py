@@ -8,9 +8,6 @@ same pure function of the same head, so the two differ in cost and never in trut
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from enum import Enum, auto
-
-from cachetools import LRUCache
 
 from statekeep_server.batching.group_commit import QueueFull
 from statekeep_server.batching.turns import Turn, Turns
@@ -45,20 +42,13 @@ from statekeep_server.service.ports import (
 )
 
 SKIP_COUNTS = 100_000
-"""Runs whose skips in a row are remembered. A forgotten run starts again at 0, which is safe:
-`max_skip_age` bounds the drift by itself."""
+"""Runs whose skips in a row are remembered; then all are forgotten, and start again at 0. That is
+safe: `max_skip_age` bounds the drift by itself."""
 
 
 INLINE_BYTES = 256 * 1024
 """States up to this size are prepared on the event loop: it takes about 1 ms, and a thread for
 each save would cost more than it gives."""
-
-
-class Route(Enum):
-    """How a save goes: through the cheap read first, or straight to the lock."""
-
-    BARRIER = auto()
-    LOCK = auto()
 
 
 class StateService:
@@ -94,7 +84,7 @@ class StateService:
         self._ignored = ignored
         self._limits = limits
         self._rules = rules
-        self._skips: LRUCache[RunKey, int] = LRUCache(SKIP_COUNTS)
+        self._skips: dict[RunKey, int] = {}
 
     async def prepare(self, command: SaveCommand, *, large: bool = False) -> PreparedSave:
         """Validate a save and derive what its payload says, once. Raises InvalidField.
@@ -116,22 +106,20 @@ class StateService:
         them: the head is about to move.
         """
         started_s = self._clock.monotonic_s()
-        await turn.enter()
+        if not turn.take():
+            await turn.enter()
         if self.groups is None:
             await turn.drained()
-        cached = await self._cached(save, turn)
-        result = await self._through_barrier(save, cached, deadline, turn)
+        before = turn.queued
+        cached: CachedHead | None = None
+        result: SaveResult | None = None
+        if not before and not self._must_lock(save.command):
+            cached = None if self.heads is None else await self.heads.get(save.command.key)
+            if cached is None or cached.comparison_hash == save.comparison_hash:
+                result = await self._through_barrier(save, deadline)
         if result is None:
-            before = turn.queued
-            await self._forget(save.command.key)
-            if self.groups is None:
-                result = await self._alone(save, deadline)
-            else:
-                queued = self._queue(self.groups, save, deadline, before)
-                turn.queue(queued)
+            result = await self._through_lock(save, deadline, turn, before)
         turn.leave()
-        if result is None:
-            result = await queued
         if cached is not None:
             unchanged = cached.comparison_hash == save.comparison_hash
             self.counters.routed(right=unchanged == (result.outcome is Outcome.SKIPPED))
@@ -208,12 +196,6 @@ class StateService:
             self._skips.pop(key, None)
             return await self.store.delete_run(key)
 
-    async def _cached(self, save: PreparedSave, turn: Turn[RunKey]) -> CachedHead | None:
-        """Ask the cache about a save that has a choice of routes."""
-        if self.heads is None or self._must_lock(save.command) or turn.queued:
-            return None
-        return await self.heads.get(save.command.key)
-
     def _must_lock(self, command: SaveCommand) -> bool:
         """Whether a save has no choice: it is persisted anyway, conditional, or a later attempt."""
         return (
@@ -224,23 +206,8 @@ class StateService:
             or command.attempt > 1
         )
 
-    def _route(self, save: PreparedSave, cached: CachedHead | None, turn: Turn[RunKey]) -> Route:
-        if self._must_lock(save.command) or turn.queued:
-            return Route.LOCK
-        if cached is not None and cached.comparison_hash != save.comparison_hash:
-            return Route.LOCK
-        return Route.BARRIER
-
-    async def _through_barrier(
-        self,
-        save: PreparedSave,
-        cached: CachedHead | None,
-        deadline: Deadline,
-        turn: Turn[RunKey],
-    ) -> SaveResult | None:
+    async def _through_barrier(self, save: PreparedSave, deadline: Deadline) -> SaveResult | None:
         """Answer from what is committed, if that is the answer; None sends the save to the lock."""
-        if self._route(save, cached, turn) is Route.LOCK:
-            return None
         deadline.check()
         probe = Probe(save.command.key, save.command.request_id)
         if self.groups is None:
@@ -248,6 +215,23 @@ class StateService:
         else:
             standing = await self.groups.probes.submit(probe)
         return self._answer(save, standing)
+
+    async def _through_lock(
+        self,
+        save: PreparedSave,
+        deadline: Deadline,
+        turn: Turn[RunKey],
+        before: Sequence[asyncio.Future[SaveResult]],
+    ) -> SaveResult:
+        """Have a save decided under the lock of its head, and its turn left once it is queued."""
+        await self._forget(save.command.key)
+        if self.groups is None:
+            return await self._alone(save, deadline)
+        queued = self._queue(self.groups, save, deadline, before)
+        turn.queue(queued)
+        turn.leave()
+        # A caller that goes away leaves the commit, and its place in the line, alone.
+        return await asyncio.shield(queued)
 
     async def _batch_through_barrier(
         self, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
@@ -363,6 +347,8 @@ class StateService:
             return  # an old truth: the head may have moved since
         key = save.command.key
         if result.outcome is Outcome.SKIPPED:
+            if len(self._skips) >= SKIP_COUNTS:
+                self._skips.clear()
             self._skips[key] = self._skips.get(key, 0) + 1
         else:
             self._skips.pop(key, None)
