@@ -13,24 +13,26 @@ its saves then go under the lock too. Rows of heads are locked in the order of t
 everywhere, so that two statements cannot wait for each other in a circle.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
-import asyncpg
-from sqlalchemy import BigInteger, Boolean, LargeBinary, Table, Text
+from sqlalchemy import Table
 
 from statekeep_server.domain.errors import CommitUnknown
 from statekeep_server.domain.model import Head, Outcome, RunKey, SaveResult
 from statekeep_server.service.ports import Append
 from statekeep_server.storage.appending import snapshot_rows
 from statekeep_server.storage.deciding import Decided, decide_all
-from statekeep_server.storage.engine import Engines
 from statekeep_server.storage.known_heads import DatabaseClock, Known, KnownHeads
+from statekeep_server.storage.lane import RAW_ERRORS, Lane
 from statekeep_server.storage.payloads import Framed, Payloads
 from statekeep_server.storage.rows import (
+    KEY,
     Row,
     audit_row,
     head_row,
+    new_head_row,
     result_row,
 )
 from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
@@ -38,22 +40,18 @@ from statekeep_server.storage.translate import diagnose, unavailable, with_cause
 
 UNIQUE_VIOLATION = "23505"
 
-EXPECTED = {
-    "expected_version": "bigint",
-    "expected_audit_hash": "bytea",
-    "expected_snapshot_id": "text",
-    "expected_expires_at_us": "bigint",
-    "expected_writer_sequence": "bigint",
-}
+EXPECTED = ("version", "audit_hash", "snapshot_id", "expires_at_us", "writer_sequence")
+"""What must stand in a head for the statement to move it."""
 
-_ARRAYS: dict[type, str] = {
-    Text: "text",
-    BigInteger: "bigint",
-    LargeBinary: "bytea",
-    Boolean: "boolean",
-}
+TABLES = (heads, snapshots, audit_records, request_results)
 
-_RAW_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_COLUMNS = """
+SELECT attribute.attrelid::regclass::text AS name, attribute.attname AS column_name
+FROM pg_attribute AS attribute
+WHERE attribute.attrelid = ANY ($1::regclass[]) AND attribute.attnum > 0
+  AND NOT attribute.attisdropped
+ORDER BY attribute.attnum
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +73,29 @@ class OneStatement:
 
     def __init__(
         self,
-        engines: Engines,
+        lane: Lane,
         known: KnownHeads,
         clock: DatabaseClock,
         payloads: Payloads | None,
         new_id: Callable[[], str],
     ) -> None:
-        self._engines = engines
+        self._lane = lane
         self._known = known
         self._clock = clock
         self._payloads = payloads
         self._new_id = new_id
+        self._makers: _Makers = {}
         self.rows_written = 0
+
+    async def open(self) -> None:
+        """Ask for the order of the columns: a database that was migrated may have its own.
+
+        Raises StorageUnavailable.
+        """
+        columns: dict[str, list[str]] = {table.name: [] for table in TABLES}
+        for row in await self._lane.read(_COLUMNS, list(columns)):
+            columns[row["name"]].append(row["column_name"])
+        self._makers = {name: itemgetter(*names) for name, names in columns.items()}
 
     async def append(self, appends: Sequence[Append]) -> list[SaveResult | None]:
         """Save what can be saved so; None for a save that must go under the lock.
@@ -171,113 +180,83 @@ class OneStatement:
         self, plans: dict[RunKey, _Plan], framed: dict[RunKey, Framed]
     ) -> set[RunKey]:
         """Send the statement; return the runs whose heads it moved."""
-        arguments = _arguments(plans, framed)
-        async with self._engines.reader.connect() as connection:
-            raw = await connection.get_raw_connection()
-            driver = raw.driver_connection
-            if driver is None:
+        arguments = _arguments(plans, framed, self._makers)
+        try:
+            rows = await self._lane.fetch(STATEMENT, *arguments)
+        except RAW_ERRORS as error:
+            diagnosis = diagnose(error)
+            if diagnosis.transient or diagnosis.code == UNIQUE_VIOLATION:
                 return set()
-            try:
-                self._engines.statements.sent += 1
-                rows = await driver.fetch(STATEMENT, *arguments)
-            except _RAW_ERRORS as error:
-                diagnosis = diagnose(error)
-                if diagnosis.transient or diagnosis.code == UNIQUE_VIOLATION:
-                    return set()
-                if diagnosis.answered:
-                    failure: Exception = unavailable(error)
-                else:
-                    failure = with_cause(CommitUnknown(), error)
-                    driver.terminate()
-                    await connection.invalidate()
-            else:
-                if rows:
-                    self._clock.told(rows[0]["now_us"])
-                return {RunKey(row["tenant"], row["run_id"]) for row in rows}
+            answered = diagnosis.answered
+            failure = unavailable(error) if answered else with_cause(CommitUnknown(), error)
+        else:
+            if rows:
+                self._clock.told(rows[0]["now_us"])
+            return {RunKey(row["tenant"], row["run_id"]) for row in rows}
         raise failure
 
 
-def _arguments(plans: dict[RunKey, _Plan], framed: dict[RunKey, Framed]) -> list[list[object]]:
-    """Make one array per column of the statement's inputs."""
-    head_rows: list[Row] = []
-    new_snapshots: list[Row] = []
-    audit_rows: list[Row] = []
-    result_rows: list[Row] = []
+_Maker = Callable[[Row], tuple[object, ...]]
+_Makers = Mapping[str, _Maker]
+"""By the name of a table: make a value of its type, which is a row of it."""
+
+
+def _arguments(
+    plans: dict[RunKey, _Plan], framed: dict[RunKey, Framed], makers: _Makers
+) -> list[list[tuple[object, ...]]]:
+    """Make the arrays of rows that the statement takes."""
+    moved_heads, expected_heads = [], []
+    new_snapshots: list[tuple[object, ...]] = []
+    new_audits: list[tuple[object, ...]] = []
+    new_results: list[tuple[object, ...]] = []
+    make_head, make_snapshot, make_audit, make_result = (makers[table.name] for table in TABLES)
     for key, plan in plans.items():
         moved = plan.decided.heads[key]
         newest = moved.newest
-        known = plan.known
-        head_rows.append(
-            {
-                **head_row(moved.head),
-                "thread_id": newest.thread_id if newest else "",
-                "user_id": newest.user_id if newest else "",
-                "deleted": False,
-                "expected_version": known.version if known else 0,
-                "expected_audit_hash": known.audit_hash if known else b"",
-                "expected_snapshot_id": known.snapshot_id if known else None,
-                "expected_expires_at_us": known.expires_at_us if known else None,
-                "expected_writer_sequence": known.writer_sequence if known else None,
-            }
-        )
-        new_snapshots += snapshot_rows(plan.decided, framed.get(key))
-        audit_rows += [audit_row(written.audit) for written in plan.decided.written]
-        for (run, _), recorded in plan.decided.results.items():
-            result_rows.append(result_row(run, recorded, moved.head.persisted_at_us))
-    arguments: list[list[object]] = []
-    for names, rows in (
-        (_HEAD_INPUTS, head_rows),
-        (_names(snapshots), new_snapshots),
-        (_names(audit_records), audit_rows),
-        (_names(request_results), result_rows),
-    ):
-        arguments += [[row[name] for row in rows] for name in names]
-    return arguments
+        listed = {
+            "thread_id": newest.thread_id if newest else "",
+            "user_id": newest.user_id if newest else "",
+            "deleted": False,
+        }
+        expected = new_head_row(key) if plan.known is None else listed | head_row(plan.known)
+        moved_heads.append(make_head(listed | head_row(moved.head)))
+        expected_heads.append(make_head(expected))
+        new_snapshots += map(make_snapshot, snapshot_rows(plan.decided, framed.get(key)))
+        new_audits += [make_audit(audit_row(written.audit)) for written in plan.decided.written]
+        new_results += [
+            make_result(result_row(run, recorded, moved.head.persisted_at_us))
+            for (run, _), recorded in plan.decided.results.items()
+        ]
+    return [moved_heads, expected_heads, new_snapshots, new_audits, new_results]
 
 
 def _names(table: Table) -> list[str]:
     return [column.name for column in table.columns]
 
 
-def _types(table: Table) -> list[str]:
-    return [_ARRAYS[type(column.type)] for column in table.columns]
-
-
-_HEAD_INPUTS = [*_names(heads), *EXPECTED]
-
-
 def _statement() -> str:
-    """Write the statement from the tables, so that a new column is in it by itself."""
-    position = 0
+    """Write the statement from the tables, so that a new column is in it by itself.
 
-    def inputs(names: Sequence[str], types: Sequence[str]) -> str:
-        nonlocal position
-        arrays = []
-        for kind in types:
-            position += 1
-            arrays.append(f"${position}::{kind}[]")
-        return f"unnest({', '.join(arrays)}) AS given({', '.join(names)})"
+    Rows come as arrays of the tables' own types: an array for each column would cost the driver a
+    look at each of its values.
+    """
 
-    def insertion(table: Table) -> str:
+    def insertion(table: Table, place: int) -> str:
         names = _names(table)
         given = ", ".join(f"given.{name}" for name in names)
-        rows = inputs(names, _types(table))
+        rows = f"unnest(${place}::{table.name}[]) AS given"
         into = f"{table.name} ({', '.join(names)})"
         return f"INSERT INTO {into} SELECT {given} FROM {rows} JOIN done USING (tenant, run_id)"  # noqa: S608  # our own names
 
     columns = _names(heads)
-    key = ("tenant", "run_id")
-    changes = ", ".join(f"{name} = given.{name}" for name in columns if name not in key)
-    given = inputs(_HEAD_INPUTS, [*_types(heads), *EXPECTED.values()])
+    changes = ", ".join(f"{name} = given.{name}" for name in columns if name not in KEY)
+    same = " AND ".join(f"heads.{name} IS NOT DISTINCT FROM expected.{name}" for name in EXPECTED)
     return f"""
-WITH given AS MATERIALIZED (SELECT * FROM {given}),
+WITH given AS MATERIALIZED (SELECT * FROM unnest($1::heads[])),
+expected AS MATERIALIZED (SELECT * FROM unnest($2::heads[])),
 locked AS MATERIALIZED (
-  SELECT heads.tenant, heads.run_id FROM given JOIN heads USING (tenant, run_id)
-  WHERE heads.version = given.expected_version
-    AND heads.audit_hash = given.expected_audit_hash
-    AND heads.snapshot_id IS NOT DISTINCT FROM given.expected_snapshot_id
-    AND heads.expires_at_us IS NOT DISTINCT FROM given.expected_expires_at_us
-    AND heads.writer_sequence IS NOT DISTINCT FROM given.expected_writer_sequence
+  SELECT heads.tenant, heads.run_id FROM expected JOIN heads USING (tenant, run_id)
+  WHERE {same}
   ORDER BY heads.tenant, heads.run_id
   FOR UPDATE OF heads SKIP LOCKED
 ),
@@ -289,15 +268,16 @@ moved AS (
 ),
 created AS (
   INSERT INTO heads ({", ".join(columns)})
-  SELECT {", ".join(columns)} FROM given WHERE expected_version = 0
-  ORDER BY tenant, run_id
+  SELECT {", ".join(f"given.{name}" for name in columns)}
+  FROM given JOIN expected USING (tenant, run_id) WHERE expected.version = 0
+  ORDER BY given.tenant, given.run_id
   ON CONFLICT DO NOTHING
   RETURNING tenant, run_id
 ),
 done AS MATERIALIZED (SELECT * FROM moved UNION ALL SELECT * FROM created),
-new_snapshots AS ({insertion(snapshots)}),
-new_audit_records AS ({insertion(audit_records)}),
-new_request_results AS ({insertion(request_results)})
+new_snapshots AS ({insertion(snapshots, 3)}),
+new_audit_records AS ({insertion(audit_records, 4)}),
+new_request_results AS ({insertion(request_results, 5)})
 SELECT tenant, run_id,
   (extract(epoch FROM statement_timestamp()) * 1000000)::bigint AS now_us
 FROM done

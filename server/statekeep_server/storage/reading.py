@@ -59,13 +59,13 @@ class Reading:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._barrier = _barrier(dialect)
+        self.barrier_statement = _barrier(dialect)
         self._load = select_chain(is_live(dialect))
 
     def barrier(self, probes: Sequence[Probe]) -> Statement:
         """Ask for heads, earlier results and the clock, at one moment."""
         rows = [(probe.key.tenant, probe.key.run_id, probe.request_id) for probe in probes]
-        return self._barrier, self._dialect.asked_rows(PROBE, rows)
+        return self.barrier_statement, self._dialect.asked_rows(PROBE, rows)
 
     def standings(self, probes: Sequence[Probe], rows: Sequence[RowMapping]) -> Sequence[Standing]:
         """Read the answer of `barrier`."""

@@ -26,6 +26,7 @@ from statekeep_server.storage.appending import Appended, Appending
 from statekeep_server.storage.durability import require_durable_postgresql, require_durable_sqlite
 from statekeep_server.storage.engine import UNCOUNTED, Engines, Timeouts, open_engines
 from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
+from statekeep_server.storage.lane import Lane, RawStatement
 from statekeep_server.storage.one_statement import OneStatement
 from statekeep_server.storage.payloads import Payloads
 from statekeep_server.storage.reading import (
@@ -79,8 +80,13 @@ async def open_sql_store(
     timeouts = Timeouts(statement_s=settings.statement_timeout_s, lock_s=settings.lock_timeout_s)
     async with open_engines(url, pool=pool, timeouts=timeouts) as engines:
         await _verify(engines, allow_unsafe_durability=settings.allow_unsafe_durability)
-        engines.statements.sent = 0  # those that opened the store are not its work
-        yield SqlStateStore(engines, pool, new_id, memory)
+        store = SqlStateStore(engines, pool, new_id, memory)
+        try:
+            await store.open()
+            engines.statements.sent = 0  # those that opened the store are not its work
+            yield store
+        finally:
+            await store.close()
 
 
 async def _verify(engines: Engines, *, allow_unsafe_durability: bool) -> None:
@@ -124,17 +130,41 @@ class SqlStateStore:
         self._clock = DatabaseClock(time.monotonic)
         # Behind a pooler every statement needs a transaction around it.
         can = engines.dialect.locks_rows and not engines.url.behind_pooler
-        self._one_statement = (
-            OneStatement(engines, self._known, self._clock, self._payloads, new_id)
-            if can and memory.heads_bytes
-            else None
-        )
+        self._raw_barrier: RawStatement | None = None
+        self._one_statement: OneStatement | None = None
+        if can and memory.heads_bytes:
+            # Probes and saves follow one another, each kind by itself.
+            self._read_lane, self._write_lane = (
+                Lane(engines, max_age_s=pool.pool_recycle_s, monotonic_s=time.monotonic)
+                for _ in range(2)
+            )
+            self._raw_barrier = RawStatement(self._reading.barrier_statement)
+            self._one_statement = OneStatement(
+                self._write_lane, self._known, self._clock, self._payloads, new_id
+            )
+
+    async def open(self) -> None:
+        """Prepare what is asked of the database once. Raises StorageUnavailable."""
+        if self._one_statement is not None:
+            await self._one_statement.open()
+
+    async def close(self) -> None:
+        """Give back the connections that are kept."""
+        if self._one_statement is not None:
+            await self._read_lane.close()
+            await self._write_lane.close()
 
     async def barrier(self, probes: Sequence[Probe]) -> Sequence[Standing]:
         """Read what stands, in one statement."""
         if not probes:
             return ()
-        rows = await self._transactions.read(*self._reading.barrier(probes))
+        statement, parameters = self._reading.barrier(probes)
+        rows: Sequence[Any]
+        if self._raw_barrier is None:
+            rows = await self._transactions.read(statement, parameters)
+        else:
+            raw = self._raw_barrier
+            rows = await self._read_lane.read(raw.text, *raw.arguments(parameters))
         standings = self._reading.standings(probes, rows)
         if self._one_statement is not None:
             for probe, standing in zip(probes, standings, strict=True):

@@ -1,0 +1,134 @@
+"""Lanes: a connection kept for statements that follow one another, and statements as it takes them.
+
+A pool, and SQLAlchemy around each statement, cost several times what the driver itself takes. The
+groups send one statement after another, so each keeps a connection for itself and speaks to the
+driver. PostgreSQL only; behind a pooler there are no lanes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import asyncpg
+from sqlalchemy import ClauseElement
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statekeep_server.storage.engine import Engines
+from statekeep_server.storage.translate import diagnose, translated, unavailable
+
+RAW_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What comes out of the driver where SQLAlchemy does not stand in between."""
+
+
+class RawStatement:
+    """A statement of SQLAlchemy as the driver takes it."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled = statement.compile(dialect=dialect.dialect())  # type: ignore[no-untyped-call]
+        self.text = str(compiled)
+        self._fixed: Mapping[str, object] = compiled.params
+        self._names: Sequence[str] = compiled.positiontup or ()
+
+    def arguments(self, parameters: Mapping[str, object]) -> list[object]:
+        """Put the parameters in the order of their places."""
+        fixed = self._fixed
+        return [parameters.get(name, fixed[name]) for name in self._names]
+
+
+class Lane:
+    """One connection, opened when it is needed, and again when it broke or is too old.
+
+    What comes while it is busy takes another one of the pool.
+
+    Args:
+        max_age_s: After so many seconds the connection is given back for another.
+    """
+
+    def __init__(
+        self, engines: Engines, *, max_age_s: float, monotonic_s: Callable[[], float]
+    ) -> None:
+        self._engines = engines
+        self._max_age_s = max_age_s
+        self._monotonic_s = monotonic_s
+        self._kept: AsyncConnection | None = None
+        self._driver: Any = None
+        self._opened_s = 0.0
+        self._busy = False
+
+    async def fetch(self, text: str, *arguments: object) -> Sequence[Any]:
+        """Send one statement, a transaction of its own.
+
+        Raises StorageUnavailable when there is no connection to send it on, and what the driver
+        raises once it is sent. Nobody uses the connection again then, unless the database answered.
+        """
+        if self._busy:
+            connection, driver = await self._open()
+            try:
+                return await self._send(connection, driver, text, arguments)
+            finally:
+                await connection.close()
+        self._busy = True
+        try:
+            if self._is_stale():
+                await self.close()
+                self._kept, self._driver = await self._open()
+                self._opened_s = self._monotonic_s()
+            return await self._send(self._kept, self._driver, text, arguments)
+        finally:
+            self._busy = False
+
+    async def read(self, text: str, *arguments: object) -> Sequence[Any]:
+        """Send a statement that only reads, twice if the connection turns out to be dead.
+
+        Raises StorageUnavailable.
+        """
+        again = True
+        while True:
+            try:
+                return await self.fetch(text, *arguments)
+            except RAW_ERRORS as error:
+                diagnosis = diagnose(error)
+                failure = unavailable(error)
+            # Raised out here, or the driver's error would be its context.
+            if not again or not (diagnosis.disconnected or diagnosis.transient):
+                raise failure
+            again = False
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        connection, self._kept, self._driver = self._kept, None, None
+        if connection is not None:
+            await connection.close()
+
+    def _is_stale(self) -> bool:
+        if self._driver is None or self._driver.is_closed():
+            return True
+        return self._monotonic_s() - self._opened_s > self._max_age_s
+
+    async def _open(self) -> tuple[AsyncConnection, Any]:
+        """Take a connection of the pool, and what is below it."""
+        connection = self._engines.reader.connect()
+        await translated(connection.start())
+        raw = await connection.get_raw_connection()
+        return connection, raw.driver_connection
+
+    async def _send(
+        self,
+        connection: AsyncConnection | None,
+        driver: Any,
+        text: str,
+        arguments: Sequence[object],
+    ) -> Sequence[Any]:
+        self._engines.statements.sent += 1
+        answered = False
+        try:
+            rows: Sequence[Any] = await driver.fetch(text, *arguments)
+            answered = True
+        except asyncpg.PostgresError as error:
+            answered = diagnose(error).answered
+            raise
+        finally:
+            if not answered and connection is not None:
+                driver.terminate()  # without a word to a server that may be frozen
+                await connection.invalidate()
+        return rows
