@@ -157,7 +157,7 @@ async def open_facade(
                 request_result_ttl_s=settings.request_result_ttl_s,
             )
         )
-        groups = await stack.enter_async_context(open_groups(stores[1], GroupLimits()))
+        groups = await stack.enter_async_context(open_groups(stores[1], GroupLimits(), clock))
         detached = await stack.enter_async_context(Detached())
         yield compose(
             standard_store=stores[0],

@@ -12,7 +12,7 @@ from statekeep_server.batching.group_commit import GroupCommit, GroupLimits
 from statekeep_server.domain.errors import Refused, StorageUnavailable
 from statekeep_server.domain.model import SaveResult
 from statekeep_server.service.deadline import Deadline
-from statekeep_server.service.ports import Append, Probe, Standing, StateStore
+from statekeep_server.service.ports import Append, Clock, Probe, Standing, StateStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,11 @@ def is_the_databases_fault(error: Exception) -> bool:
 
 
 @asynccontextmanager
-async def open_groups(store: StateStore, limits: GroupLimits) -> AsyncIterator[Groups]:
+async def open_groups(
+    store: StateStore, limits: GroupLimits, clock: Clock | None = None
+) -> AsyncIterator[Groups]:
     """Start the groups of a store; leaving commits what waits."""
+    monotonic_s = clock.monotonic_s if clock else None
 
     async def commit(batch: Sequence[QueuedSave]) -> Sequence[SaveResult | Exception]:
         if len(batch) == 1:
@@ -68,10 +71,13 @@ async def open_groups(store: StateStore, limits: GroupLimits) -> AsyncIterator[G
         limits=limits,
         size_of=lambda queued: len(queued.append.save.command.state),
         check=QueuedSave.check,
+        monotonic_s=monotonic_s,
         may_be_one_items_fault=lambda error: not is_the_databases_fault(error),
     )
     # One statement at a time: what arrives meanwhile shares the next, which is sent after all of
     # it has arrived.
-    probes: GroupCommit[Probe, Standing] = GroupCommit(store.barrier, limits=limits)
+    probes: GroupCommit[Probe, Standing] = GroupCommit(
+        store.barrier, limits=limits, monotonic_s=monotonic_s
+    )
     async with probes, saves:
         yield Groups(saves, probes)
