@@ -54,7 +54,7 @@ NUMBER_SHAPES = bytes.maketrans(b"123456789[,:-\t\n\r", b"000000000" + b" " * 7)
 
 LONG_DIGITS = b"0" * 19
 
-COUNTED_BYTES = 8_192
+COUNTED_BYTES = 65_536
 """Up to here it is quicker to count brackets than to make a bounded writer."""
 
 MAX_FIELDS = 256

@@ -14,10 +14,18 @@ that may be absent is the list of none or one.
 from collections.abc import Iterable
 from hashlib import sha256
 
+LENGTHS = tuple(size.to_bytes(8, "big") for size in range(256))
+"""Of short parts, which are nearly all of them."""
+
 
 def frame(parts: Iterable[bytes]) -> bytes:
     """Put parts end to end, each preceded by its length."""
-    return b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    pieces: list[bytes] = []
+    for part in parts:
+        size = len(part)
+        pieces.append(LENGTHS[size] if size < len(LENGTHS) else size.to_bytes(8, "big"))
+        pieces.append(part)
+    return b"".join(pieces)
 
 
 def digest(tag: str, parts: Iterable[bytes]) -> bytes:

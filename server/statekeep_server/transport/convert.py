@@ -57,7 +57,7 @@ def save_command(
         user_id=request.user_id,
         checkpoint_type=words.checkpoint_name(request.checkpoint_type),
         agent_phase=request.agent_phase,
-        execution_context=make_context(request.execution_context),
+        execution_context=make_context(context) if (context := request.execution_context) else (),
         is_recovery_point=request.is_recovery_point,
         expires_at_us=(
             microseconds(request.expires_at, "expires_at")
