@@ -37,6 +37,23 @@ async def a_snapshot_is_loaded_by_each_selector(subject: Subject) -> None:
         assert loaded.head_version == 2
 
 
+async def newest_states_are_loaded_together(subject: Subject) -> None:
+    """Each of many runs is answered as a load of its own would be, also when named twice."""
+    one, other, large, missing = (new_key() for _ in range(4))
+    await subject.save(one, A)
+    await subject.save(one, B)
+    await subject.save(other, A)
+    await subject.save(large, os.urandom(300_000), content_type="application/octet-stream")
+    keys = [one, missing, other, large, one]
+    answers = await subject.store.load_newest(keys)
+    for key, answer in zip(keys, answers, strict=True):
+        if key == missing:
+            assert isinstance(answer, RunNotFound)
+        else:
+            assert answer == await subject.store.load(key, Newest())
+    assert not await subject.store.load_newest([])
+
+
 async def what_is_not_there_is_not_found(subject: Subject) -> None:
     """A missing run or snapshot has its own error, which names what was asked for."""
     key = new_key()

@@ -10,11 +10,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from statekeep_server.domain.errors import StateCorrupt
-from statekeep_server.domain.model import ByVersion, Newest, RunKey, SaveResult
+from statekeep_server.domain.errors import RunNotFound, StateCorrupt
+from statekeep_server.domain.model import ByVersion, LoadedState, Newest, RunKey, SaveResult
 from statekeep_server.storage.payloads import MAX_DEPTH
 from statekeep_server.storage.sql_store import NO_MEMORY, SqlStateStore, StoreMemory
-from statekeep_server.storage.tables import snapshots
+from statekeep_server.storage.tables import heads, snapshots
 from tests.support.stores import a_store, an_append, make_older, new_key
 
 MEMORY = StoreMemory(heads_bytes=4_000_000, payloads_bytes=4_000_000)
@@ -201,21 +201,21 @@ async def test_the_newest_is_remembered_as_it_was_saved_or_loaded(
     key = new_key()
     states = growing_states(3)
     await save_all(store, key, states[:2])
-    remembered = store.recall(key)
+    remembered = store.remembered([key]).get(key)
     assert remembered is not None
     assert (remembered.version, remembered.state) == (2, states[1])
     async with a_store(database_url, memory=MEMORY) as other:
-        assert other.recall(key) is None
+        assert other.remembered([key]).get(key) is None
         await other.load(key, ByVersion(1))
-        assert other.recall(key) is None, "only what stands is worth the room"
+        assert other.remembered([key]).get(key) is None, "only what stands is worth the room"
         loaded = await other.load(key, Newest())
-        assert other.recall(key) == loaded.snapshot
+        assert other.remembered([key]).get(key) == loaded.snapshot
         # What was loaded is built upon, too.
         await save_all(other, key, states[2:])
         assert (await other.load(key, Newest())).snapshot.state == states[2]
     async with a_store(database_url, memory=NO_MEMORY) as plain:
         await plain.load(key, Newest())
-        assert plain.recall(key) is None
+        assert plain.remembered([key]).get(key) is None
 
 
 async def test_a_payload_that_is_too_large_is_not_remembered(database_url: str) -> None:
@@ -224,5 +224,38 @@ async def test_a_payload_that_is_too_large_is_not_remembered(database_url: str) 
         key = new_key()
         states = [growing_states(1)[0], *growing_states(40)[-2:]]
         await save_all(store, key, states)
-        assert store.recall(key) is None
+        assert store.remembered([key]).get(key) is None
         assert (await store.load(key, Newest())).snapshot.state == states[-1]
+
+
+async def test_a_remembered_state_is_answered_only_while_it_stands(
+    store: SqlStateStore, engine: AsyncEngine, database_url: str
+) -> None:
+    keys = superseded, expired, deleted, kept = [new_key() for _ in range(4)]
+    states = growing_states(3)
+    for key in keys:
+        await save_all(store, key, states[:2])
+    assert store.remembered(keys).keys() == set(keys)
+    async with a_store(database_url, memory=NO_MEMORY) as other:
+        await save_all(other, superseded, states[2:])
+        await other.delete_run(deleted)
+    async with engine.begin() as connection:
+        for table in (snapshots, heads):
+            row = update(table).where(table.c.run_id == expired.run_id)
+            await connection.execute(row.values(expires_at_us=1))
+    answers = dict(zip(keys, await store.load_newest(keys), strict=True))
+    assert isinstance(answers[expired], RunNotFound)
+    assert isinstance(answers[deleted], RunNotFound)
+    loaded = [answers[superseded], answers[kept]]
+    assert [isinstance(each, LoadedState) and each.snapshot.state for each in loaded] == [
+        states[2],
+        states[1],
+    ]
+    # A corrupt row is not hidden by what is remembered of another, nor does it harm others.
+    async with a_store(database_url, memory=MEMORY) as fresh, engine.begin() as connection:
+        row = update(snapshots).where(snapshots.c.run_id == kept.run_id, snapshots.c.version == 1)
+        await connection.execute(row.values(state=b"nonsense"))
+        await connection.commit()
+        corrupt, fine = await fresh.load_newest([kept, superseded])
+        assert isinstance(corrupt, StateCorrupt)
+        assert isinstance(fine, LoadedState)

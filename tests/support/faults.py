@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from statekeep_server.domain.errors import CommitUnknown
-from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector, Snapshot
+from statekeep_server.domain.errors import CommitUnknown, StateError
+from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector
 from statekeep_server.service.ports import (
     Append,
     CachedHead,
@@ -62,8 +62,9 @@ class FaultyStore:
         self._called("load")
         return await self.store.load(key, selector)
 
-    def recall(self, key: RunKey) -> Snapshot | None:
-        return self.store.recall(key)
+    async def load_newest(self, keys: Sequence[RunKey]) -> Sequence[LoadedState | StateError]:
+        self._called("load_newest")
+        return await self.store.load_newest(keys)
 
     async def load_in_session(
         self, session: object, key: RunKey, selector: Selector

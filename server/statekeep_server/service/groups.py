@@ -6,13 +6,16 @@ The standard path has none: each of its saves is a transaction of its own.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statekeep_server.batching.group_commit import GroupCommit, GroupLimits
 from statekeep_server.domain.errors import Refused, StorageUnavailable
-from statekeep_server.domain.model import SaveResult
+from statekeep_server.domain.model import LoadedState, RunKey, SaveResult
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.ports import Append, Clock, Probe, Standing, StateStore
+
+LOADS = 32
+"""Loads that share a statement: each brings a state with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Groups:
 
     saves: GroupCommit[QueuedSave, SaveResult]
     probes: GroupCommit[Probe, Standing]
+    loads: GroupCommit[RunKey, LoadedState]
 
 
 def is_the_databases_fault(error: Exception) -> bool:
@@ -79,5 +83,8 @@ async def open_groups(
     probes: GroupCommit[Probe, Standing] = GroupCommit(
         store.barrier, limits=limits, monotonic_s=monotonic_s
     )
-    async with probes, saves:
-        yield Groups(saves, probes)
+    loads: GroupCommit[RunKey, LoadedState] = GroupCommit(
+        store.load_newest, limits=replace(limits, max_items=LOADS), monotonic_s=monotonic_s
+    )
+    async with probes, loads, saves:
+        yield Groups(saves, probes, loads)

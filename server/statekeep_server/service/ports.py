@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from statekeep_server.domain.errors import StateError
 from statekeep_server.domain.model import (
     Head,
     LoadedState,
@@ -163,11 +164,11 @@ class StateStore(Protocol):
         """
         ...
 
-    def recall(self, key: RunKey) -> Snapshot | None:
-        """Give what this store remembers of the newest snapshot of a run, with its state.
+    async def load_newest(self, keys: Sequence[RunKey]) -> Sequence[LoadedState | StateError]:
+        """Read the newest live snapshots of many runs with their states.
 
-        It may be gone or superseded: it answers a load only together with a head, read after the
-        load arrived, that names it as the one that stands. None for nothing.
+        The i-th answer is that of the i-th key: what `load` would return or raise, read after
+        this was called.
         """
         ...
 

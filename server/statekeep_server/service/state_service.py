@@ -25,7 +25,7 @@ from statekeep_server.domain.model import (
     SaveResult,
     Selector,
 )
-from statekeep_server.domain.policy import SkipRules, decide, is_standing, persist_always
+from statekeep_server.domain.policy import SkipRules, decide, persist_always
 from statekeep_server.domain.prepare import prepare
 from statekeep_server.domain.transition import answer_earlier, answer_skip
 from statekeep_server.service.counters import PathCounters
@@ -169,24 +169,12 @@ class StateService:
         """Load one live snapshot; a row is always read."""
         if session is not None:
             loaded = await self.store.load_in_session(session, key, selector)
+        elif self.groups is not None and isinstance(selector, Newest):
+            loaded = await self.groups.loads.submit(key)
         else:
-            recalled = await self._recall(key) if isinstance(selector, Newest) else None
-            loaded = recalled or await self.store.load(key, selector)
+            loaded = await self.store.load(key, selector)
         self.counters.loaded()
         return loaded
-
-    async def _recall(self, key: RunKey) -> LoadedState | None:
-        """Load the newest snapshot from memory, if the head says that it is the one that stands."""
-        snapshot = self.store.recall(key)
-        if snapshot is None or self.groups is None:
-            return None
-        standing = await self.groups.probes.submit(Probe(key, ""))
-        head = standing.head
-        if head is None or not is_standing(head, standing.now_us):
-            return None
-        if head.snapshot_id != snapshot.snapshot_id:
-            return None
-        return LoadedState(snapshot=snapshot, head_version=head.version)
 
     async def delete_run(self, key: RunKey) -> int:
         """Delete a run's snapshots; return how many there were."""

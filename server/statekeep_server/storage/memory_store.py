@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from statekeep_server.domain.audit import AuditRecord
-from statekeep_server.domain.errors import Failed
+from statekeep_server.domain.errors import Failed, StateError
 from statekeep_server.domain.model import (
     ById,
     ByVersion,
@@ -110,10 +110,15 @@ class MemoryStateStore:
                 return LoadedState(snapshot=verified(snapshot), head_version=head_version)
         raise not_found(key, selector)
 
-    def recall(self, key: RunKey) -> Snapshot | None:
-        """Remember nothing apart: reading is as quick."""
-        del key
-        return None
+    async def load_newest(self, keys: Sequence[RunKey]) -> Sequence[LoadedState | StateError]:
+        """Look newest snapshots up."""
+        answers: list[LoadedState | StateError] = []
+        for key in keys:
+            try:
+                answers.append(await self.load(key, Newest()))
+            except StateError as error:
+                answers.append(error)
+        return answers
 
     async def load_in_session(
         self, session: object, key: RunKey, selector: Selector

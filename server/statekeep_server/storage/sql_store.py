@@ -1,7 +1,7 @@
 """The store on PostgreSQL or SQLite: the port, put together from statements and transactions."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,15 @@ from sqlalchemy.pool import QueuePool
 
 from statekeep_server.config import PoolSettings, Settings
 from statekeep_server.domain.errors import StateError, StorageUnavailable
-from statekeep_server.domain.model import LoadedState, RunKey, SaveResult, Selector, Snapshot
+from statekeep_server.domain.model import (
+    LoadedState,
+    Newest,
+    RunKey,
+    SaveResult,
+    Selector,
+    Snapshot,
+)
+from statekeep_server.domain.policy import is_standing
 from statekeep_server.service.ports import (
     Append,
     PoolStatistics,
@@ -27,6 +35,7 @@ from statekeep_server.storage.durability import require_durable_postgresql, requ
 from statekeep_server.storage.engine import UNCOUNTED, Engines, Timeouts, open_engines
 from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
 from statekeep_server.storage.lane import Lane, RawStatement
+from statekeep_server.storage.newest import NewestStates
 from statekeep_server.storage.one_statement import OneStatement
 from statekeep_server.storage.payloads import Payloads
 from statekeep_server.storage.reading import (
@@ -130,14 +139,17 @@ class SqlStateStore:
         self._clock = DatabaseClock(time.monotonic)
         # Behind a pooler every statement needs a transaction around it.
         can = engines.dialect.locks_rows and not engines.url.behind_pooler
+        self._lanes: list[Lane] = []
         self._raw_barrier: RawStatement | None = None
+        self._newest: NewestStates | None = None
         self._one_statement: OneStatement | None = None
         if can and memory.heads_bytes:
-            # Probes and saves follow one another, each kind by itself.
-            self._read_lane, self._write_lane = (
+            # Probes, loads and saves follow one another, each kind by itself.
+            self._read_lane, self._load_lane, self._write_lane = self._lanes = [
                 Lane(engines, max_age_s=pool.pool_recycle_s, monotonic_s=time.monotonic)
-                for _ in range(2)
-            )
+                for _ in range(3)
+            ]
+            self._newest = NewestStates(engines.dialect)
             self._raw_barrier = RawStatement(self._reading.barrier_statement)
             self._one_statement = OneStatement(
                 self._write_lane, self._known, self._clock, self._payloads, new_id
@@ -150,9 +162,8 @@ class SqlStateStore:
 
     async def close(self) -> None:
         """Give back the connections that are kept."""
-        if self._one_statement is not None:
-            await self._read_lane.close()
-            await self._write_lane.close()
+        for lane in self._lanes:
+            await lane.close()
 
     async def barrier(self, probes: Sequence[Probe]) -> Sequence[Standing]:
         """Read what stands, in one statement."""
@@ -238,13 +249,54 @@ class SqlStateStore:
         """Read a snapshot with its state."""
         rows = await self._transactions.read(*self._reading.load(key, selector))
         loaded = read_loaded(key, selector, rows)
-        if self._payloads is not None and loaded.snapshot.version == loaded.head_version:
-            self._payloads.loaded(loaded.snapshot, frame_depth(rows))
+        self._remember(loaded, frame_depth(rows))
         return loaded
 
-    def recall(self, key: RunKey) -> Snapshot | None:
-        """Look into the memory of payloads."""
-        return None if self._payloads is None else self._payloads.newest(key)
+    async def load_newest(self, keys: Sequence[RunKey]) -> Sequence[LoadedState | StateError]:
+        """Read the newest snapshots of many runs, in one statement where there is one."""
+        remembered = self.remembered(keys)
+        if self._newest is not None:
+            return await self._load_newest(self._newest, keys, remembered)
+        probes = [Probe(key, "") for key in remembered]
+        standings = dict(zip(remembered, await self.barrier(probes), strict=True))
+        answers: list[LoadedState | StateError] = []
+        for key in keys:
+            snapshot = remembered.get(key)
+            loaded = None if snapshot is None else _if_standing(snapshot, standings[key])
+            answers.append(loaded or await self._load_or_error(key))
+        return answers
+
+    def remembered(self, keys: Sequence[RunKey]) -> dict[RunKey, Snapshot]:
+        """What is in memory of the newest snapshots; it need not stand any more."""
+        if self._payloads is None:
+            return {}
+        found = ((key, self._payloads.newest(key)) for key in keys)
+        return {key: snapshot for key, snapshot in found if snapshot is not None}
+
+    async def _load_newest(
+        self, newest: NewestStates, keys: Sequence[RunKey], remembered: Mapping[RunKey, Snapshot]
+    ) -> Sequence[LoadedState | StateError]:
+        rows = await self._load_lane.read(newest.text, *newest.arguments(keys, remembered))
+        answers: list[LoadedState | StateError] = []
+        for key, found in zip(keys, newest.read(keys, remembered, rows), strict=True):
+            if found is None:
+                answers.append(await self._load_or_error(key))
+                continue
+            loaded, depth = found
+            if isinstance(loaded, LoadedState) and key not in remembered:
+                self._remember(loaded, depth)
+            answers.append(loaded)
+        return answers
+
+    async def _load_or_error(self, key: RunKey) -> LoadedState | StateError:
+        try:
+            return await self.load(key, Newest())
+        except StateError as error:
+            return error
+
+    def _remember(self, loaded: LoadedState, depth: int) -> None:
+        if self._payloads is not None and loaded.snapshot.version == loaded.head_version:
+            self._payloads.loaded(loaded.snapshot, depth)
 
     async def load_in_session(
         self, session: object, key: RunKey, selector: Selector
@@ -337,3 +389,13 @@ class SqlStateStore:
             checked_out=pool.checkedout(),
             idle=pool.checkedin(),
         )
+
+
+def _if_standing(snapshot: Snapshot, standing: Standing) -> LoadedState | None:
+    """Answer with a snapshot from memory if a head says that it is the one that stands."""
+    head = standing.head
+    if head is None or not is_standing(head, standing.now_us):
+        return None
+    if head.snapshot_id != snapshot.snapshot_id:
+        return None
+    return LoadedState(snapshot=snapshot, head_version=head.version)

@@ -19,6 +19,7 @@ from statekeep_server.domain.errors import (
 from statekeep_server.domain.model import (
     ByVersion,
     CheckpointType,
+    LoadedState,
     Newest,
     Outcome,
     Path,
@@ -348,50 +349,26 @@ async def test_a_run_is_deleted_on_the_standard_path_too(world: World) -> None:
     assert await world.facade.delete_run(RUN) == 0
 
 
-async def remember_newest(world: World) -> None:
-    """Let the store remember the newest snapshot, as the one on a database does."""
-    snapshot = (await world.memory.load(RUN, Newest())).snapshot
-    world.memory.recall = lambda key: snapshot  # type: ignore[method-assign]  # a store with memory
-
-
-async def test_a_remembered_state_is_loaded_after_its_head_was_read() -> None:
+async def test_loads_of_newest_states_share_a_statement() -> None:
     async with open_world() as world:
         await world.facade.save(command(A))
-        await remember_newest(world)
         world.optimized.calls.clear()
-        loaded = await world.facade.load(RUN, Newest())
-        assert (loaded.snapshot.state, loaded.head_version) == (command(A).state, 1)
-        assert world.optimized.calls == ["barrier"]
+        loads = [world.facade.load(RUN, Newest()) for _ in range(5)]
+        missing = world.facade.load(RunKey("default", "nobody"), Newest())
+        *loaded, error = await asyncio.gather(*loads, missing, return_exceptions=True)
+        assert all(
+            isinstance(each, LoadedState) and each.snapshot.state == command(A).state
+            for each in loaded
+        )
+        assert isinstance(error, RunNotFound)
+        assert world.optimized.calls == ["load_newest"]
         await world.facade.load(RUN, ByVersion(1))
-        assert world.optimized.calls == ["barrier", "load"]
-
-
-async def test_a_remembered_state_that_was_superseded_is_not_answered() -> None:
-    async with open_world() as world:
-        await world.facade.save(command(A))
-        await remember_newest(world)
-        world.flags = Flags(enable_optimized_persistence=False)
-        await world.facade.save(command(B))  # by another server, as it were
-        world.flags = Flags(enable_optimized_persistence=True)
-        assert (await world.facade.load(RUN, Newest())).snapshot.state == command(B).state
-        await world.facade.delete_run(RUN)
-        with pytest.raises(RunNotFound):
-            await world.facade.load(RUN, Newest())
-
-
-async def test_a_remembered_state_that_has_expired_is_not_answered() -> None:
-    async with open_world() as world:
-        await world.facade.save(command(A, expires_at_us=world.clock.now_us() + 1_000_000))
-        await remember_newest(world)
-        world.clock.advance(1.0)
-        with pytest.raises(RunNotFound):
-            await world.facade.load(RUN, Newest())
+        assert world.optimized.calls == ["load_newest", "load"]
 
 
 async def test_without_groups_every_load_reads_the_state() -> None:
     async with open_world(grouped=False) as world:
         await world.facade.save(command(A))
-        await remember_newest(world)
         world.optimized.calls.clear()
         await world.facade.load(RUN, Newest())
         assert world.optimized.calls == ["load"]
