@@ -62,14 +62,17 @@ class Settings:
     gives up, and its saves go through the standard path, each for itself."""
     default_deadline_s: float = 30.0
     """For calls that come without a deadline."""
-    cache_max_entries: int = 50_000
-    cache_max_bytes: int = 32 * MIB
+    compression: bool = True
+    """Whether the optimized path stores payloads as frames; off stores them as they came."""
+    cache_max_entries: int = 4_000
+    """Of the heads that choose routes. The three memories together are to stay within a twentieth
+    of what the server takes anyway; a server with more busy runs gains by larger ones."""
+    cache_max_bytes: int = 2 * MIB
     cache_ttl_s: float = 3_600.0
-    known_heads_max_bytes: int = 16 * MIB
-    """For the heads of more than 10,000 busy runs, which PostgreSQL then saves in one statement."""
-    payloads_max_bytes: int = 8 * MIB
-    """For the newest payloads of busy runs, on which their next frames build; 0 stores payloads as
-    they came."""
+    known_heads_max_bytes: int = 2 * MIB
+    """For the heads of about 2,000 busy runs, which PostgreSQL then saves in one statement."""
+    payloads_max_bytes: int = 4 * MIB
+    """For the newest payloads of busy runs, on which their next frames build."""
     max_concurrent_saves: int = 1_024
     """Saves under way at once; more get RESOURCE_EXHAUSTED. An eighth is kept for saves that are
     never skipped."""

@@ -50,9 +50,8 @@ def skip_rules(settings: Settings) -> SkipRules:
 
 def store_memory(settings: Settings) -> StoreMemory:
     """Make the memory of the optimized store."""
-    return StoreMemory(
-        heads_bytes=settings.known_heads_max_bytes, payloads_bytes=settings.payloads_max_bytes
-    )
+    payloads_bytes = settings.payloads_max_bytes if settings.compression else 0
+    return StoreMemory(heads_bytes=settings.known_heads_max_bytes, payloads_bytes=payloads_bytes)
 
 
 def group_settings(settings: Settings) -> Settings:

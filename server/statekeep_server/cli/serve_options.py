@@ -71,6 +71,14 @@ MaxSkips = Annotated[
         "[STATEKEEP_MAX_SKIPS, else 1000]",
     ),
 ]
+Compression = Annotated[
+    str | None,
+    typer.Option(
+        metavar="on|off",
+        help="Store states as frames that build on one another, on the optimized path. "
+        "[STATEKEEP_COMPRESSION, else on]",
+    ),
+]
 IgnoredField = Annotated[
     list[str] | None,
     typer.Option(

@@ -228,7 +228,8 @@ async def test_a_failing_standard_path_has_nothing_to_fall_back_to(world: World)
 
 async def test_reads_use_the_other_pool_when_theirs_fails(world: World) -> None:
     await world.facade.save(command(A))
-    world.optimized.always["load"] = StorageUnavailable("POOL_TIMEOUT")
+    for load in ("load", "load_newest"):
+        world.optimized.always[load] = StorageUnavailable("POOL_TIMEOUT")
     assert (await world.facade.load(RUN, Newest())).head_version == 1
     world.standard.always["load"] = StorageUnavailable("UNREACHABLE")
     with pytest.raises(StorageUnavailable) as caught:
