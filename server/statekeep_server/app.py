@@ -13,11 +13,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from statekeep_server.config import Settings, Worker
-from statekeep_server.domain.model import Path
 from statekeep_server.flags import Flags
-from statekeep_server.paths import open_facade
+from statekeep_server.paths import open_facade, open_flags
 from statekeep_server.service.clock import SystemClock
-from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.ids import new_id
 from statekeep_server.transport.server import RunningServer, serve
 
@@ -26,28 +24,21 @@ logger = logging.getLogger("statekeep.app")
 
 @asynccontextmanager
 async def open_server(
-    settings: Settings,
-    *,
-    flags: Callable[[], Flags] | None = None,
-    worker: Worker | None = None,
+    settings: Settings, *, worker: Worker | None = None
 ) -> AsyncIterator[RunningServer]:
     """Serve while the context is open; `settings.port` 0 lets the system choose one.
 
-    `flags` is read once per request and defaults to the settings. `worker` says which of several
-    processes of one server this is.
+    `worker` says which of several processes of one server this is.
     """
-    fixed = Flags(settings.enable_optimized_persistence)
     async with (
+        open_flags(settings) as flags,
         open_facade(
-            settings,
-            flags=flags or (lambda: fixed),
-            clock=SystemClock(),
-            new_id=new_id,
-            worker=worker,
+            settings, flags=flags, clock=SystemClock(), new_id=new_id, worker=worker
         ) as facade,
-        serve(facade, settings, worker=worker) as running,
+        serve(facade, settings, flags=flags, worker=worker) as running,
     ):
-        _announce(facade, settings, running)
+        flags.watch(_set_log_level)
+        _announce(settings, running)
         yield running
         logger.info("Stopping: calls under way may finish")
 
@@ -89,9 +80,15 @@ def _calm_the_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _announce(facade: StateFacade, settings: Settings, running: RunningServer) -> None:
-    path = facade.path_now()
-    logger.info("Using %s state persistence", "optimized" if path is Path.OPTIMIZED else "standard")
+def _set_log_level(flags: Flags) -> None:
+    """Log as much as LOG_LEVEL says; unset it is again what the process was started with.
+
+    Only our own lines: at DEBUG some drivers would log states.
+    """
+    logging.getLogger("statekeep").setLevel(flags.log_level or logging.NOTSET)
+
+
+def _announce(settings: Settings, running: RunningServer) -> None:
     # The scheme alone: the rest of the URL may hold a password.
     database = settings.database_url.partition(":")[0]
     logger.info("Serving host=%s port=%d database=%s", settings.host, running.port, database)

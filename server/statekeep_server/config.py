@@ -46,7 +46,12 @@ class Settings:
     port: int = 50_551
     workers: int = 1
     """Processes of `statekeep serve`; more than one need PostgreSQL and Linux."""
-    enable_optimized_persistence: bool = False
+    enable_optimized_persistence: bool | None = None
+    """What this server's environment says, as with the next three; None where it says nothing."""
+    optimized_persistence_rollout: float | None = None
+    """Percent of the runs."""
+    optimized_persistence_monitoring: bool | None = None
+    optimized_persistence_shadow: bool | None = None
     ignored_fields: tuple[str, ...] = field(default=())
     """Ignored in comparisons besides the default list."""
     max_skip_age_s: float = 300.0

@@ -21,14 +21,17 @@ from statekeep_server.config import Settings, Worker
 from statekeep_server.domain.canonical import DEFAULT_IGNORED_FIELDS, compile_ignored
 from statekeep_server.domain.model import Path, RunKey
 from statekeep_server.domain.policy import SkipRules
-from statekeep_server.flags import Flags
+from statekeep_server.flags import Environment, Flags
 from statekeep_server.service.admission import Admission
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.facade import StateFacade
+from statekeep_server.service.flag_follower import FlagFollower, following
 from statekeep_server.service.groups import Groups, open_groups
 from statekeep_server.service.ports import Clock, HeadCache, StateStore
+from statekeep_server.service.retiring import retiring
 from statekeep_server.service.state_service import StateService
 from statekeep_server.service.sweeper import sweeping
+from statekeep_server.storage.flag_store import open_flag_store
 from statekeep_server.storage.sql_store import (
     NO_MEMORY,
     SqlStateStore,
@@ -118,6 +121,27 @@ def compose(
     )
 
 
+def environment(settings: Settings) -> Environment:
+    """Say what the environment of a server gives its flags."""
+    return Environment(
+        enable_optimized_persistence=settings.enable_optimized_persistence,
+        rollout_percent=settings.optimized_persistence_rollout,
+        monitoring=settings.optimized_persistence_monitoring,
+        shadow=settings.optimized_persistence_shadow,
+    )
+
+
+@asynccontextmanager
+async def open_flags(settings: Settings) -> AsyncIterator[FlagFollower]:
+    """Open the flags of a database and follow them."""
+    async with open_flag_store(
+        settings.database_url, allow_unsafe_durability=settings.allow_unsafe_durability
+    ) as store:
+        follower = FlagFollower(environment(settings), store, settings.limits)
+        async with following(follower):
+            yield follower
+
+
 @asynccontextmanager
 async def open_facade(
     settings: Settings,
@@ -156,6 +180,9 @@ async def open_facade(
                 request_result_ttl_s=settings.request_result_ttl_s,
             )
         )
+        await stack.enter_async_context(
+            retiring({Path.STANDARD: stores[0], Path.OPTIMIZED: stores[1]}, flags)
+        )
         groups = await stack.enter_async_context(open_groups(stores[1], GroupLimits(), clock))
         detached = await stack.enter_async_context(Detached())
         yield compose(
@@ -177,7 +204,8 @@ async def _compare_with_the_database(
     """Warn when the pools of all workers may open more connections than the database allows."""
     limit = await store.connection_limit()
     pools = (settings.standard_pool, settings.optimized_pool)
-    most = workers * sum(pool.pool_size + pool.max_overflow for pool in pools)
+    # Each process has one more, for its flags.
+    most = workers * (1 + sum(pool.pool_size + pool.max_overflow for pool in pools))
     if limit is not None and most > limit:
         logger.warning(
             "The pools of %d processes may open %d connections, the database allows %d in all: "

@@ -114,11 +114,9 @@ def _run(options: ServeOptions, port_file: Path | None) -> None:
         if port_file is not None:
             write_whole(port_file, str(port))
         settings = options.settings
-        path = "optimized" if settings.enable_optimized_persistence else "standard"
         with_workers = "" if settings.workers == 1 else f", {settings.workers} workers"
         console().print(
-            f"statekeep serves on {settings.host}:{port}, {path} path{with_workers}. "
-            "Ctrl-C stops it.",
+            f"statekeep serves on {settings.host}:{port}{with_workers}. Ctrl-C stops it.",
             soft_wrap=True,
         )
 

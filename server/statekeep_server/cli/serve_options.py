@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from statekeep_server.cli.settings import LOG_LEVELS
+from statekeep_server.flags import LOG_LEVELS
 
 Host = Annotated[
     str | None,

@@ -16,12 +16,10 @@ from platformdirs import user_data_path
 
 from statekeep_server.config import Settings
 from statekeep_server.domain.errors import InvalidField
+from statekeep_server.flags import parse_log_level, parse_percent, parse_switch
 from statekeep_server.supervisor.port import CannotSupervise
 from statekeep_server.supervisor.supervise import MAX_WORKERS, check_workers
 
-TRUE = ("true", "1", "yes", "on")
-FALSE = ("false", "0", "no", "off")
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_LEVEL = "LOG_LEVEL"
 OTHER_VARIABLES = ("STATEKEEP_TARGET", "STATEKEEP_TLS_CA")
 """Variables of this prefix that other commands read."""
@@ -40,7 +38,7 @@ class ServeOptions:
     """What `statekeep serve` runs with.
 
     Attributes:
-        log_level: One of `LOG_LEVELS`.
+        log_level: One of `flags.LOG_LEVELS`.
         unknown_variables: Variables that look like settings and are none, with what was meant.
     """
 
@@ -61,14 +59,6 @@ def parse_port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text.strip()) or int(text) > 65_535:
         raise ValueError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
-
-
-def parse_switch(text: str) -> bool:
-    """Read a switch."""
-    word = text.strip().lower()
-    if word not in (*TRUE, *FALSE):
-        raise ValueError(f"{text!r} is none of {', '.join((*TRUE, *FALSE))}")
-    return word in TRUE
 
 
 def parse_seconds(text: str) -> float:
@@ -100,14 +90,6 @@ def parse_workers(text: str) -> int:
 def parse_names(text: str) -> tuple[str, ...]:
     """Read a list of names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def parse_log_level(text: str) -> str:
-    """Read a log level."""
-    word = text.strip().upper()
-    if word not in LOG_LEVELS:
-        raise ValueError(f"{text!r} is none of {', '.join(LOG_LEVELS)}")
-    return word
 
 
 def parse_database_url(text: str) -> str:
@@ -144,6 +126,14 @@ KNOBS = (
     Knob("workers", "--workers", "STATEKEEP_WORKERS", parse_workers),
     # No option: whoever switches a server off in its environment must be sure that it is off.
     Knob("enable_optimized_persistence", None, "ENABLE_OPTIMIZED_PERSISTENCE", parse_switch),
+    Knob("optimized_persistence_rollout", None, "OPTIMIZED_PERSISTENCE_ROLLOUT", parse_percent),
+    Knob(
+        "optimized_persistence_monitoring",
+        None,
+        "OPTIMIZED_PERSISTENCE_MONITORING",
+        parse_switch,
+    ),
+    Knob("optimized_persistence_shadow", None, "OPTIMIZED_PERSISTENCE_SHADOW", parse_switch),
     Knob("ignored_fields", "--ignored-field", "STATEKEEP_IGNORED_FIELDS", parse_names),
     Knob("max_skip_age_s", "--max-skip-age", "STATEKEEP_MAX_SKIP_AGE", parse_seconds),
     Knob("max_skips", "--max-skips", "STATEKEEP_MAX_SKIPS", parse_count),

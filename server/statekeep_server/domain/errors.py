@@ -4,7 +4,7 @@
     ├── Refused                 the request itself is at fault: no retry and no fallback helps
     │   ├── InvalidField
     │   │   ├── StateTooLarge  StateNotJson  DuplicateKey  TooDeep  IntegerTooLong  TooManyMembers
-    │   ├── RequestIdReused  VersionConflict  StaleWriter
+    │   ├── RequestIdReused  VersionConflict  StaleWriter  FlagConflict
     │   ├── RunNotFound  SnapshotNotFound  Unauthenticated
     │   ├── Overloaded          a fallback would only add to the load
     │   ├── ShuttingDown        another server takes what this one no longer begins
@@ -133,6 +133,20 @@ class VersionConflict(Refused):
         )
         self.expected_version = expected_version
         self.actual_version = actual_version
+
+
+class FlagConflict(Refused):
+    """The flag is not as the change expected it: somebody else changed it."""
+
+    reason = "FLAG_CONFLICT"
+
+    def __init__(self, name: str, expected_version: int, actual_version: int) -> None:
+        super().__init__(
+            f"expected version {expected_version} of {name}, but it is at version {actual_version}",
+            name=name,
+            expected_version=expected_version,
+            actual_version=actual_version,
+        )
 
 
 class StaleWriter(Refused):

@@ -5,7 +5,7 @@ Both paths serve it, and flags choose between them as they do in a server.
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,9 +30,8 @@ from statekeep_server.domain.model import (
     make_context,
 )
 from statekeep_server.domain.validation import validate_key, validate_selector
-from statekeep_server.flags import Flags
 from statekeep_server.inprocess.models import DeepAgentState, StatePersistenceRequest
-from statekeep_server.paths import open_facade
+from statekeep_server.paths import open_facade, open_flags
 from statekeep_server.service.answers import ServiceStatistics
 from statekeep_server.service.clock import SystemClock
 from statekeep_server.service.facade import StateFacade
@@ -153,14 +152,14 @@ def _microseconds(moment: datetime | None) -> int | None:
 
 @asynccontextmanager
 async def open_state_persistence(
-    settings: Settings, *, flags: Callable[[], Flags] | None = None, tenant: str = DEFAULT_TENANT
+    settings: Settings, *, tenant: str = DEFAULT_TENANT
 ) -> AsyncIterator[StatePersistenceService]:
-    """Open the service on a database; `flags` default to the settings and are read per call."""
-    fixed = Flags(settings.enable_optimized_persistence)
-    async with open_facade(
-        settings,
-        flags=flags or (lambda: fixed),
-        clock=SystemClock(),
-        new_id=new_id,
-    ) as facade:
+    """Open the service on a database. It follows the flags that are stored there, as servers do.
+
+    LOG_LEVEL aside: how much a process logs is its own business.
+    """
+    async with (
+        open_flags(settings) as flags,
+        open_facade(settings, flags=flags, clock=SystemClock(), new_id=new_id) as facade,
+    ):
         yield StatePersistenceService(facade, settings.limits, tenant=tenant)

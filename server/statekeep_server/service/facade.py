@@ -83,7 +83,7 @@ class StateFacade:
         self._started_at_us = clock.now_us()
 
     def path_now(self) -> Path:
-        """The path that a new request takes."""
+        """The path of what is about no run."""
         return self._flags().path
 
     async def save(
@@ -115,7 +115,7 @@ class StateFacade:
     ) -> tuple[Path, PreparedSave, Deadline]:
         """Let a save in and prepare it; `_save` counts it out."""
         deadline = Deadline.after(self._clock, deadline_s)
-        path = self.path_now()
+        path = self._flags().path_of(command.key)
         service = self._service(path)
         command = self._named(command)
         size_bytes = len(command.state)
@@ -149,16 +149,17 @@ class StateFacade:
         error. Raises AtomicBatchFailed when `atomic` and one fails, and nothing is then kept.
         """
         deadline = Deadline.after(self._clock, deadline_s)
-        path = self.path_now()
+        flags = self._flags()
         answers: list[SaveAck | Exception | None] = [None] * len(commands)
         saves: dict[int, PreparedSave] = {}
         for index, command in enumerate(commands):
             try:
                 if isinstance(command, StateError):
                     raise command
+                path = flags.path_of(command.key)
                 saves[index] = await self._service(path).prepare(self._named(command))
             except StateError as error:
-                self._service(path).counters.failed(error)
+                self._service(flags.path).counters.failed(error)
                 if atomic:
                     raise AtomicBatchFailed(index, error) from error
                 answers[index] = error
@@ -169,7 +170,7 @@ class StateFacade:
             self._admitted(
                 len(prepared),
                 size_bytes,
-                self._save_many(path, prepared, deadline, atomic=atomic),
+                self._save_split(flags, prepared, deadline, atomic=atomic),
             )
         )
         for (index, save), ack in zip(saves.items(), acks, strict=True):
@@ -178,7 +179,7 @@ class StateFacade:
 
     async def save_in_session(self, command: SaveCommand, session: object) -> SaveAck:
         """Stage a save on a caller's session (see `ports.StateStore.append_in_session`)."""
-        path = self.path_now()
+        path = self._flags().path_of(command.key)
         save = await self._service(path).prepare(self._named(command))
         return await self._with_fallback(
             path,
@@ -196,7 +197,7 @@ class StateFacade:
     ) -> LoadedState:
         """Load one live snapshot."""
         Deadline.after(self._clock, deadline_s).check()
-        return await self._read(lambda service: service.load(key, selector, session=session))
+        return await self._read(lambda service: service.load(key, selector, session=session), key)
 
     async def list_snapshots(
         self, key: RunKey, *, limit: int, before_version: int | None = None
@@ -227,7 +228,7 @@ class StateFacade:
     async def delete_run(self, key: RunKey, *, deadline_s: float | None = None) -> int:
         """Delete a run's snapshots; return how many there were."""
         Deadline.after(self._clock, deadline_s).check()
-        return await self._detached.run(self._read(lambda service: service.delete_run(key)))
+        return await self._detached.run(self._read(lambda service: service.delete_run(key), key))
 
     async def check(self) -> None:
         """Raise unless the path that serves now can read and write its database.
@@ -287,6 +288,33 @@ class StateFacade:
             raise error.extended(**named) from error.__cause__
         finally:
             hold.release()
+
+    async def _save_split(
+        self,
+        flags: Flags,
+        saves: Sequence[PreparedSave],
+        deadline: Deadline,
+        *,
+        atomic: bool,
+    ) -> Sequence[SaveAck | Exception]:
+        """Save a batch, each run on its path; the saves of a run keep their order.
+
+        An atomic batch is one transaction, so on one path: standard, unless all runs are optimized.
+        """
+        paths = [flags.path_of(save.command.key) for save in saves]
+        if atomic or len(set(paths)) < 2:
+            path = Path.STANDARD if Path.STANDARD in paths else Path.OPTIMIZED
+            return await self._save_many(path, saves, deadline, atomic=atomic)
+        answers: dict[int, SaveAck | Exception] = {}
+        for path in Path:
+            indexes = [index for index, other in enumerate(paths) if other is path]
+            part = [saves[index] for index in indexes]
+            try:
+                acks = await self._save_many(path, part, deadline, atomic=False)
+            except Exception as error:  # noqa: BLE001  # the other part is told its own answer
+                acks = [error] * len(part)
+            answers.update(zip(indexes, acks, strict=True))
+        return [answers[index] for index in range(len(saves))]
 
     async def _save_many(
         self, path: Path, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
@@ -413,12 +441,15 @@ class StateFacade:
         else:
             self._breaker.failed()
 
-    async def _read(self, ask: Callable[[StateService], Awaitable[T]]) -> T:
-        """Ask the path that serves now; a failure of the optimized one is asked again of standard.
+    async def _read(
+        self, ask: Callable[[StateService], Awaitable[T]], key: RunKey | None = None
+    ) -> T:
+        """Ask the path of a run; a failure of the optimized one is asked again of standard.
 
         Each path has a pool of its own, so that an exhausted pool of one leaves the other.
         """
-        path = self.path_now()
+        flags = self._flags()
+        path = flags.path if key is None else flags.path_of(key)
         try:
             return await ask(self._service(path))
         except StorageUnavailable as first:

@@ -21,6 +21,7 @@ from statekeep_server.domain.model import (
 )
 from statekeep_server.domain.policy import SkipRules
 from statekeep_server.domain.transition import RecordedResult
+from statekeep_server.flags import FlagChange, FlagName, Scope, StoredFlags
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,49 @@ class StateStore(Protocol):
     def statistics(self) -> StoreStatistics:
         """Count what this store did."""
         ...
+
+
+class FlagStore(Protocol):
+    """Keeps the flags of the fleet and the history of their changes.
+
+    Every method may raise StorageUnavailable, and those that write CommitUnknown. Changes happen
+    one after the other: each is decided with all before it in sight, and the last one stands.
+    """
+
+    async def version(self) -> int:
+        """Read the version of the newest change; 0 before the first."""
+        ...
+
+    async def read(self) -> StoredFlags:
+        """Read all that is set."""
+        ...
+
+    async def change(
+        self,
+        name: FlagName,
+        scope: Scope,
+        value: str | None,
+        *,
+        changed_by: str,
+        expected_version: int | None = None,
+    ) -> FlagChange:
+        """Set a flag, or unset it with None; answer after the commit with its line of history.
+
+        `value` is normalized. Unsetting what is not set is a change too. Raises FlagConflict
+        unless the flag has the `expected_version`, which is 0 for one that is not set, and
+        InvalidField for a new flag of a tenant or a run where MAX_OVERRIDES are set already.
+        """
+        ...
+
+    async def changes(
+        self, *, limit: int, before_version: int | None = None
+    ) -> Sequence[FlagChange]:
+        """Read the history, newest first, of versions below `before_version`."""
+        ...
+
+
+MAX_OVERRIDES = 1_000
+"""Flags of tenants and runs. Every server holds all of them; a percentage serves more runs."""
 
 
 @dataclass(frozen=True, slots=True)

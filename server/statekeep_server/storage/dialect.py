@@ -30,6 +30,9 @@ from sqlalchemy.sql.dml import Insert
 MIGRATION_LOCK = 0x5354_4154_454B_4550
 """The key of the advisory lock around migrations: "STATEKEP" as a 64-bit integer."""
 
+FLAGS_LOCK = 0x464C_4147_4B45_4550
+"""The key of the advisory lock around changes of flags: "FLAGKEEP"."""
+
 
 class Dialect(Protocol):
     """What a statement has to ask its database for."""
@@ -80,6 +83,10 @@ class Dialect(Protocol):
 
     async def lock_migrations(self, connection: AsyncConnection) -> None:
         """Wait until no other migration runs, and keep others out until the commit."""
+        ...
+
+    async def lock_flags(self, connection: AsyncConnection) -> None:
+        """Wait until nobody else changes flags, and keep others out until the commit."""
         ...
 
     async def ensure_transaction(self, connection: AsyncConnection) -> None:
@@ -162,6 +169,10 @@ class Postgresql:
         """Take an advisory lock of the transaction: poolers do not keep those of sessions."""
         await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
 
+    async def lock_flags(self, connection: AsyncConnection) -> None:
+        """Take an advisory lock of the transaction: the first change has no row to lock."""
+        await connection.execute(select(func.pg_advisory_xact_lock(FLAGS_LOCK)))
+
     async def ensure_transaction(self, connection: AsyncConnection) -> None:
         """Do nothing: the driver begins with the first statement."""
 
@@ -234,6 +245,9 @@ class Sqlite:
         return False
 
     async def lock_migrations(self, connection: AsyncConnection) -> None:
+        """Do nothing: the transaction holds the file."""
+
+    async def lock_flags(self, connection: AsyncConnection) -> None:
         """Do nothing: the transaction holds the file."""
 
     async def ensure_transaction(self, connection: AsyncConnection) -> None:

@@ -29,7 +29,7 @@ from statekeep_server.config import PoolSettings
 from statekeep_server.domain.errors import StorageUnavailable
 from statekeep_server.storage.dialect import Dialect, Postgresql, Sqlite
 from statekeep_server.storage.gate import Gate
-from statekeep_server.storage.translate import UNREACHABLE
+from statekeep_server.storage.translate import DRIVER_ERRORS, UNREACHABLE
 from statekeep_server.storage.urls import DatabaseUrl
 
 SQLITE_READERS = 4
@@ -115,6 +115,23 @@ async def open_engines(
     finally:
         await engines.writer.dispose()
         await engines.reader.dispose()
+
+
+async def release_idle(engines: Engines) -> bool:
+    """Close the idle connections of PostgreSQL; say whether none is left in use.
+
+    Whoever needs a connection meanwhile opens one. SQLite keeps its few: they cost a thread each.
+    """
+    pool: Any = engines.writer.pool
+    if engines.url.is_sqlite:
+        return True
+    try:
+        while pool.checkedin():
+            async with engines.writer.connect() as connection:
+                await connection.invalidate()
+    except DRIVER_ERRORS:
+        return False  # it was dead or just taken: the next look tells
+    return not pool.checkedout()
 
 
 def _postgresql(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Engines:

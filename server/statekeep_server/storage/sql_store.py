@@ -32,7 +32,13 @@ from statekeep_server.service.ports import (
 )
 from statekeep_server.storage.appending import Appended, Appending
 from statekeep_server.storage.durability import require_durable_postgresql, require_durable_sqlite
-from statekeep_server.storage.engine import UNCOUNTED, Engines, Timeouts, open_engines
+from statekeep_server.storage.engine import (
+    UNCOUNTED,
+    Engines,
+    Timeouts,
+    open_engines,
+    release_idle,
+)
 from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
 from statekeep_server.storage.lane import Lane, RawStatement
 from statekeep_server.storage.newest import NewestStates
@@ -88,7 +94,7 @@ async def open_sql_store(
     url = parse_database_url(database_url)
     timeouts = Timeouts(statement_s=settings.statement_timeout_s, lock_s=settings.lock_timeout_s)
     async with open_engines(url, pool=pool, timeouts=timeouts) as engines:
-        await _verify(engines, allow_unsafe_durability=settings.allow_unsafe_durability)
+        await verify(engines, allow_unsafe_durability=settings.allow_unsafe_durability)
         store = SqlStateStore(engines, pool, new_id, memory)
         try:
             await store.open()
@@ -98,7 +104,8 @@ async def open_sql_store(
             await store.close()
 
 
-async def _verify(engines: Engines, *, allow_unsafe_durability: bool) -> None:
+async def verify(engines: Engines, *, allow_unsafe_durability: bool) -> None:
+    """Bring a SQLite database to this server's schema, or raise unless it fits and is durable."""
     found = await read_revision(engines.reader)
     if engines.url.is_sqlite and (found is None or found < SCHEMA_REVISION):
         # Imported late: Alembic takes its time, and most starts do not need it.
@@ -357,6 +364,10 @@ class SqlStateStore:
             await connection.begin()
             if await self._engines.dialect.is_read_only(connection):
                 raise StorageUnavailable(READ_ONLY)
+
+    async def release_idle(self) -> bool:
+        """Close idle connections (see `service.retiring`); say whether none is left in use."""
+        return await release_idle(self._engines)
 
     async def connection_limit(self) -> int | None:
         """Count the connections that this store's role may open; None where nothing limits them.

@@ -1,7 +1,7 @@
-"""The tables: heads, snapshots, audit records and request results.
+"""The tables: heads, snapshots, audit records and request results, and the flags of the fleet.
 
-Every key begins with the tenant and the run, and a save touches rows of one run only, so that a
-distributed database can shard by run. Times are microseconds since the Unix epoch by the
+Every key of states begins with the tenant and the run, and a save touches rows of one run only, so
+that a distributed database can shard by run. The two tables of flags are small and never sharded. Times are microseconds since the Unix epoch by the
 database's clock. The migrations create these tables; a test holds the two together.
 """
 
@@ -153,3 +153,34 @@ request_results = Table(
 )
 
 Index("request_results_by_time", request_results.c.recorded_at_us)
+
+# What operators set. A tenant or run that is empty stands for all of them.
+flags = Table(
+    "flags",
+    METADATA,
+    Column("tenant", _text_key(), nullable=False),
+    Column("run_id", _text_key(), nullable=False),
+    Column("name", _text_key(), nullable=False),
+    Column("value", Text, nullable=False),
+    # Of the change that set it.
+    Column("version", BigInteger, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("set_at_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "run_id", "name", name="flags_pkey"),
+)
+
+# One row per change, numbered without gaps. Never updated, never deleted.
+flag_changes = Table(
+    "flag_changes",
+    METADATA,
+    Column("version", BigInteger, nullable=False, autoincrement=False),
+    Column("tenant", _text_key(), nullable=False),
+    Column("run_id", _text_key(), nullable=False),
+    Column("name", _text_key(), nullable=False),
+    # NULL where the flag was or is not set.
+    Column("value_before", Text),
+    Column("value_after", Text),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("version", name="flag_changes_pkey"),
+)

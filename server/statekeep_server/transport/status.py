@@ -32,6 +32,7 @@ CODES: Mapping[type[errors.StateError], StatusCode] = {
     # The caller must read again before it writes again.
     errors.VersionConflict: StatusCode.ABORTED,
     errors.StaleWriter: StatusCode.ABORTED,
+    errors.FlagConflict: StatusCode.ABORTED,
     errors.RunNotFound: StatusCode.NOT_FOUND,
     errors.SnapshotNotFound: StatusCode.NOT_FOUND,
     errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
