@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from statekeep.v1 import agent_state_service_pb2 as contract
-from statekeep_server.cli.settings import KNOBS, parse_switch
+from statekeep_server.cli.settings import KNOBS
+from statekeep_server.flags import parse_switch
 
 STREAM = "SaveAgentStateStream"
 COMPRESSION = re.compile(r"compress")

@@ -106,6 +106,8 @@ BANS = [
             "client/python/statekeep/_stream.py": "its reader ends with its context",
             "server/statekeep_server/batching/detached.py": "it owns tasks, and waits for them",
             "server/statekeep_server/batching/group_commit.py": "leaving it waits for its worker",
+            "server/statekeep_server/service/flag_follower.py": "its context ends it, likewise",
+            "server/statekeep_server/service/retiring.py": "its context ends it, likewise",
             "server/statekeep_server/service/sweeper.py": "its context ends it, and waits for it",
             "server/statekeep_server/transport/health.py": "its poll ends with its context; a "
             "TaskGroup would wrap every error of the server in a group",

@@ -321,3 +321,52 @@ def unusable(flag: StoredFlag) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+class FlagSource(StrEnum):
+    """Where the value of a flag comes from."""
+
+    DEFAULT = "DEFAULT"
+    ENVIRONMENT = "ENVIRONMENT"
+    STORED = "STORED"
+
+
+@dataclass(frozen=True, slots=True)
+class FlagInForce:
+    """What holds in a server for tenants and runs without a value of their own."""
+
+    name: FlagName
+    value: str
+    source: FlagSource
+
+
+def in_force(
+    environment: Environment, stored: StoredFlags, started_with_log_level: str
+) -> tuple[FlagInForce, ...]:
+    """Say of each flag what holds in a server, and why."""
+    flags = resolve(environment, stored)
+    fleet = {flag.name for flag in stored.flags if flag.scope == FLEET and unusable(flag) is None}
+    switches = (
+        (ENABLE, environment.enable_optimized_persistence, flags.enable_optimized_persistence),
+        (MONITORING, environment.monitoring, flags.monitoring),
+        (SHADOW, environment.shadow, flags.shadow),
+    )
+    found = {
+        name: FlagInForce(
+            name,
+            "true" if value else "false",
+            _source(said, stored=name in fleet and said is not False),
+        )
+        for name, said, value in switches
+    }
+    rollout = _source(environment.rollout_percent, stored=ROLLOUT in fleet)
+    found[ROLLOUT] = FlagInForce(ROLLOUT, f"{flags.rollout / 100:g}", rollout)
+    level = _source(started_with_log_level, stored=LOG_LEVEL in fleet)
+    found[LOG_LEVEL] = FlagInForce(LOG_LEVEL, flags.log_level or started_with_log_level, level)
+    return tuple(found[name] for name in FlagName)
+
+
+def _source(said: object, *, stored: bool) -> FlagSource:
+    if stored:
+        return FlagSource.STORED
+    return FlagSource.DEFAULT if said is None else FlagSource.ENVIRONMENT

@@ -135,7 +135,7 @@ async def test_a_stream_may_have_a_timeout() -> None:
 
 async def test_a_server_that_stops_says_which_saves_are_to_be_sent_again() -> None:
     async with open_world() as world:
-        serving = serve(world.facade, Settings(database_url="memory", port=0))
+        serving = serve(world.facade, Settings(database_url="memory", port=0), flags=world.follower)
         running = await serving.__aenter__()
 
         async def save_until_the_end(stream: SaveStream) -> None:

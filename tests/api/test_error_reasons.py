@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
+from statekeep.v1 import admin_service_pb2 as admin_pb
 from statekeep.v1 import agent_state_service_pb2 as pb
 from statekeep_server.config import Settings
 from statekeep_server.domain.errors import SchemaMismatch, StateCorrupt, StorageUnavailable
@@ -134,6 +135,14 @@ async def internal(wire: Wire, world: World) -> Refusal:
     return await refusal(wire.state.LoadAgentState(pb.LoadAgentStateRequest(run_id="run-1")))
 
 
+async def flag_conflict(wire: Wire, world: World) -> Refusal:
+    return await refusal(
+        wire.admin.SetFlag(
+            admin_pb.SetFlagRequest(name="LOG_LEVEL", value="DEBUG", expected_version=7)
+        )
+    )
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "OVERLOADED": {"max_concurrent_saves": 4},
     "DEADLINE_EXCEEDED": {"default_deadline_s": 0.05},
@@ -177,6 +186,11 @@ EXPECTED: dict[str, tuple[Provoke, StatusCode, set[str]]] = {
         stale_writer,
         StatusCode.ABORTED,
         {"writer_sequence", "actual_writer_sequence"},
+    ),
+    "FLAG_CONFLICT": (
+        flag_conflict,
+        StatusCode.ABORTED,
+        {"name", "expected_version", "actual_version"},
     ),
     "RUN_NOT_FOUND": (run_not_found, StatusCode.NOT_FOUND, {"run_id"}),
     "SNAPSHOT_NOT_FOUND": (snapshot_not_found, StatusCode.NOT_FOUND, {"run_id", "version"}),

@@ -132,6 +132,7 @@ async def test_a_token_and_a_tenant_count_for_streams_too() -> None:
         serve(
             world.facade,
             Settings(database_url="memory", port=0, token="t", trust_tenant_metadata=True),
+            flags=world.follower,
         ) as running,
         connected(running.port) as wire,
     ):
@@ -243,7 +244,7 @@ async def test_a_server_that_stops_answers_what_it_read_and_ends_the_stream() ->
 
         async def run() -> None:
             settings = Settings(database_url="memory", port=0, drain_timeout_s=60)
-            async with serve(world.facade, settings) as running:
+            async with serve(world.facade, settings, flags=world.follower) as running:
                 port.set_result(running.port)
                 await stop.wait()
 
@@ -269,7 +270,7 @@ async def test_a_stream_does_not_hold_the_drain_beyond_its_bound() -> None:
     async with open_world() as world:
         gated = gate(world)
         settings = Settings(database_url="memory", port=0, drain_timeout_s=0.05)
-        serving = serve(world.facade, settings)
+        serving = serve(world.facade, settings, flags=world.follower)
         running = await serving.__aenter__()
         async with connected(running.port) as wire:
             call = wire.state.SaveAgentStateStream()

@@ -79,7 +79,7 @@ async def test_nobody_knows_other_services(wire: Wire) -> None:
 async def test_health_follows_the_database_and_admin_answers_without_it(path: Path) -> None:
     async with (
         open_world() as world,
-        serve(world.facade, settings(), health_interval_s=0.01) as running,
+        serve(world.facade, settings(), health_interval_s=0.01, flags=world.follower) as running,
         connected(running.port) as wire,
     ):
         store = world.optimized  # the path that a world begins with
@@ -138,7 +138,7 @@ async def stopping(**options: Any) -> AsyncIterator[Stopping]:
         gated = gate(world)
 
         async def run() -> None:
-            async with serve(world.facade, settings(**options)) as running:
+            async with serve(world.facade, settings(**options), flags=world.follower) as running:
                 port.set_result(running.port)
                 await stop.wait()
 
@@ -204,21 +204,28 @@ async def test_a_port_in_use_is_said() -> None:
             taken.listen()
             port = taken.getsockname()[1]
             with pytest.raises(CannotServe, match=rf"127\.0\.0\.1:{port}: Address already in use"):
-                await serve(world.facade, settings(port=port)).__aenter__()
+                await serve(world.facade, settings(port=port), flags=world.follower).__aenter__()
 
 
 async def test_two_servers_do_not_share_a_port() -> None:
-    async with open_world() as world, serve(world.facade, settings()) as running:
+    async with (
+        open_world() as world,
+        serve(world.facade, settings(), flags=world.follower) as running,
+    ):
         with pytest.raises(CannotServe, match="Address already in use"):
-            await serve(world.facade, settings(port=running.port)).__aenter__()
+            await serve(
+                world.facade, settings(port=running.port), flags=world.follower
+            ).__aenter__()
 
 
 async def test_an_accidental_opening_is_refused() -> None:
     async with open_world() as world:
         with pytest.raises(CannotServe, match="--insecure"):
-            await serve(world.facade, settings(host="0.0.0.0")).__aenter__()
+            await serve(world.facade, settings(host="0.0.0.0"), flags=world.follower).__aenter__()
         async with (
-            serve(world.facade, settings(host="0.0.0.0", insecure=True)) as running,
+            serve(
+                world.facade, settings(host="0.0.0.0", insecure=True), flags=world.follower
+            ) as running,
             connected(running.port) as wire,
         ):
             await wire.works()
@@ -236,7 +243,9 @@ def tls(tmp_path: pathlib.Path) -> dict[str, str]:
 async def test_tls_and_a_token_open_any_address(tls: dict[str, str]) -> None:
     async with (
         open_world() as world,
-        serve(world.facade, settings(host="0.0.0.0", token="t", **tls)) as running,
+        serve(
+            world.facade, settings(host="0.0.0.0", token="t", **tls), flags=world.follower
+        ) as running,
     ):
         credentials = grpc.ssl_channel_credentials(CERTIFICATE.encode())
         async with connected(running.port, credentials) as wire:
@@ -265,7 +274,9 @@ async def test_a_certificate_that_cannot_be_used_is_said(
 ) -> None:
     async with open_world() as world:
         with pytest.raises(CannotServe, match=says):
-            await serve(world.facade, settings(**{**tls, **part})).__aenter__()
+            await serve(
+                world.facade, settings(**{**tls, **part}), flags=world.follower
+            ).__aenter__()
 
 
 # Reflection.

@@ -42,7 +42,7 @@ def python_files(*, generated: bool = False) -> list[Path]:
     return [
         path
         for path in project_files(".py")
-        if generated or (GENERATED not in path.parents and path.name != "_sync_client.py")
+        if generated or (GENERATED not in path.parents and not path.name.startswith("_sync_"))
     ]
 
 

@@ -219,5 +219,8 @@ async def open_faulty_wire(path: Path, **settings: Any) -> AsyncIterator[tuple[W
     async with open_world(**settings) as world:
         world.flags = Flags(enable_optimized_persistence=path is Path.OPTIMIZED)
         configured = Settings(database_url="memory", **settings)
-        async with serve(world.facade, configured) as running, connected(running.port) as wire:
+        async with (
+            serve(world.facade, configured, flags=world.follower) as running,
+            connected(running.port) as wire,
+        ):
             yield wire, world

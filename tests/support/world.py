@@ -11,10 +11,12 @@ from statekeep_server.batching.detached import Detached
 from statekeep_server.batching.group_commit import GroupLimits
 from statekeep_server.config import Settings
 from statekeep_server.domain.model import CheckpointType, RunKey, SaveCommand
-from statekeep_server.flags import Flags
+from statekeep_server.flags import Environment, Flags
 from statekeep_server.paths import compose, head_cache
 from statekeep_server.service.facade import StateFacade
+from statekeep_server.service.flag_follower import FlagFollower
 from statekeep_server.service.groups import open_groups
+from statekeep_server.storage.memory_flag_store import MemoryFlagStore
 from statekeep_server.storage.memory_store import MemoryStateStore
 from tests.support.clock import ManualClock
 from tests.support.faults import FaultyCache, FaultyStore
@@ -24,7 +26,10 @@ RUN = RunKey("default", "run-1")
 
 @dataclass
 class World:
-    """Both paths over one memory; `standard` and `optimized` are their faulty stores."""
+    """Both paths over one memory; `standard` and `optimized` are their faulty stores.
+
+    Requests obey `flags`, which a test sets; `follower` is what the admin service shows.
+    """
 
     clock: ManualClock
     memory: MemoryStateStore
@@ -32,6 +37,7 @@ class World:
     optimized: FaultyStore
     heads: FaultyCache
     detached: Detached
+    follower: FlagFollower
     flags: Flags = field(default_factory=lambda: Flags(enable_optimized_persistence=True))
 
     facade: StateFacade = field(init=False)
@@ -61,6 +67,7 @@ async def open_world(*, grouped: bool = True, **settings: Any) -> AsyncIterator[
             optimized=optimized,
             heads=FaultyCache(head_cache(configured, clock)),
             detached=detached,
+            follower=FlagFollower(Environment(), MemoryFlagStore(clock), configured.limits),
         )
         world.facade = compose(
             standard_store=world.standard,

@@ -2,12 +2,16 @@
 
 from statekeep._admin_types import (
     CacheStats,
+    FlagChange,
+    FlagInForce,
+    FlagList,
     Limits,
     PathStats,
     PoolStats,
     ServerInfo,
     ServerStats,
     SkipRules,
+    StoredFlag,
     WorkerStats,
 )
 from statekeep._async_client import AsyncClient
@@ -15,6 +19,7 @@ from statekeep._errors import (
     CommitUnknown,
     DataLoss,
     DeadlineExceeded,
+    FlagConflict,
     Internal,
     InvalidRequest,
     NotFound,
@@ -59,6 +64,10 @@ __all__ = [
     "DeadlineExceeded",
     "DecisionReason",
     "FallbackCause",
+    "FlagChange",
+    "FlagConflict",
+    "FlagInForce",
+    "FlagList",
     "Internal",
     "InvalidRequest",
     "Limits",
@@ -86,6 +95,7 @@ __all__ = [
     "SnapshotMetadata",
     "StaleWriter",
     "StatekeepError",
+    "StoredFlag",
     "StreamedSave",
     "Unauthenticated",
     "Unavailable",

@@ -4,17 +4,23 @@ from collections.abc import Iterable
 
 from statekeep._admin_types import (
     CacheStats,
+    FlagChange,
+    FlagInForce,
+    FlagList,
     Limits,
     PathStats,
     PoolStats,
     ServerInfo,
     ServerStats,
     SkipRules,
+    StoredFlag,
     WorkerStats,
 )
-from statekeep._answers import SERVING_PATHS, known, moment
+from statekeep._answers import SERVING_PATHS, known, moment, words
 from statekeep._types import ServingPath
 from statekeep.v1 import admin_service_pb2
+
+FLAG_SOURCES = words(admin_service_pb2.FlagSource.DESCRIPTOR)
 
 
 def server_info(message: admin_service_pb2.GetServerInfoResponse) -> ServerInfo:
@@ -77,6 +83,48 @@ def server_stats(message: admin_service_pb2.GetStatsResponse) -> ServerStats:
             for worker in message.workers
         ),
         silent_workers=message.silent_workers,
+    )
+
+
+def flag_list(message: admin_service_pb2.ListFlagsResponse) -> FlagList:
+    """Read the flags of the fleet."""
+    return FlagList(
+        version=message.version,
+        flags=tuple(
+            StoredFlag(
+                name=flag.name,
+                tenant=flag.tenant,
+                run_id=flag.run_id,
+                value=flag.value,
+                version=flag.version,
+                set_by=flag.set_by,
+                set_at=moment(flag.set_at),
+                problem=flag.problem,
+            )
+            for flag in message.flags
+        ),
+        in_force=tuple(
+            FlagInForce(
+                name=flag.name,
+                value=flag.value,
+                source=FLAG_SOURCES.get(flag.source, f"UNKNOWN_{flag.source}"),
+            )
+            for flag in message.in_force
+        ),
+    )
+
+
+def flag_change(message: admin_service_pb2.FlagChange) -> FlagChange:
+    """Read a line of the history of the flags."""
+    return FlagChange(
+        version=message.version,
+        name=message.name,
+        tenant=message.tenant,
+        run_id=message.run_id,
+        value_before=message.value_before if message.HasField("value_before") else None,
+        value_after=message.value_after if message.HasField("value_after") else None,
+        changed_by=message.changed_by,
+        changed_at=moment(message.changed_at),
     )
 
 

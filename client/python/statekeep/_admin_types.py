@@ -145,3 +145,73 @@ class ServerStats:
     circuit_open: bool
     workers: tuple[WorkerStats, ...]
     silent_workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFlag:
+    """A flag as it is set for the fleet, a tenant or a run.
+
+    Attributes:
+        tenant, run_id: Empty for all of them.
+        version: The number of the change that set it, for `expected_version`.
+        set_by: Who says to have set it.
+        problem: Why it has no effect in the server that answered; empty when it has.
+    """
+
+    name: str
+    tenant: str
+    run_id: str
+    value: str
+    version: int
+    set_by: str
+    set_at: datetime
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagInForce:
+    """What holds in a server, for tenants and runs without a value of their own.
+
+    Attributes:
+        source: `DEFAULT`, `ENVIRONMENT` or `STORED`.
+    """
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagList:
+    """The flags of the fleet as a server knows them.
+
+    Attributes:
+        version: The number of the newest change that the server follows.
+        flags: What is set.
+        in_force: What holds in the server that answered.
+    """
+
+    version: int
+    flags: tuple[StoredFlag, ...]
+    in_force: tuple[FlagInForce, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagChange:
+    """One line of the history of the flags.
+
+    Attributes:
+        version: Its number, counted from 1.
+        tenant, run_id: Empty for all of them.
+        value_before, value_after: None where the flag was or is not set.
+        changed_by: Who says to have changed it.
+    """
+
+    version: int
+    name: str
+    tenant: str
+    run_id: str
+    value_before: str | None
+    value_after: str | None
+    changed_by: str
+    changed_at: datetime

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 import grpc
 import grpc.aio
 
-from statekeep._admin_answers import server_info, server_stats
-from statekeep._admin_types import ServerInfo, ServerStats
 from statekeep._answers import (
     batch_results,
     failed_save,
@@ -25,6 +23,7 @@ from statekeep._answers import (
     save_result,
     snapshot_metadata,
 )
+from statekeep._async_admin import AsyncAdminCalls
 from statekeep._channel import open_async_channel
 from statekeep._config import DEFAULT_TIMEOUT_S, MetadataHook, Tls, positive_s, resolve
 from statekeep._errors import InvalidRequest, NotFound, StatekeepError, VersionConflict
@@ -55,7 +54,6 @@ from statekeep._types import (
     SaveResult,
     SnapshotMetadata,
 )
-from statekeep.v1.admin_service_pb2 import GetServerInfoRequest, GetStatsRequest
 from statekeep.v1.admin_service_pb2_grpc import AdminServiceStub
 from statekeep.v1.agent_state_service_pb2 import (
     LoadLargeAgentStateRequest,
@@ -86,7 +84,7 @@ class _Connection:
     process: int
 
 
-class AsyncClient:
+class AsyncClient(AsyncAdminCalls):
     """Saves and loads the states of agents.
 
         async with AsyncClient("127.0.0.1:50551") as client:
@@ -456,15 +454,8 @@ class AsyncClient:
         response = await self._call(method, delete_run_request(run_id), timeout_s)
         return response.deleted_snapshots
 
-    async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """Ask the server for its version, limits, skip rules and serving path."""
-        method = self._opened().admin.GetServerInfo
-        return server_info(await self._call(method, GetServerInfoRequest(), timeout_s))
-
-    async def stats(self, *, timeout_s: float | None = None) -> ServerStats:
-        """Ask the server what it counted since it started."""
-        method = self._opened().admin.GetStats
-        return server_stats(await self._call(method, GetStatsRequest(), timeout_s))
+    def _admin(self) -> "AdminServiceAsyncStub":
+        return self._opened().admin
 
     async def _call(
         self,

@@ -5,6 +5,7 @@
     │   ├── InvalidRequest      the request is at fault: mend it
     │   ├── RequestIdReused     the request id was used for another save: a bug in the caller
     │   ├── VersionConflict     somebody else saved: load, and decide again
+    │   ├── FlagConflict        somebody else changed the flag: look, and decide again
     │   ├── StaleWriter         a newer writer took over: stop
     │   └── NotFound            no such run or snapshot
     ├── Unauthenticated         the token is missing or wrong
@@ -139,6 +140,10 @@ class VersionConflict(Refused):
     def actual(self) -> int | None:
         """The version of the run's head."""
         return self.number("actual_version")
+
+
+class FlagConflict(Refused):
+    """The flag is not at the version that the change expected."""
 
 
 class StaleWriter(Refused):

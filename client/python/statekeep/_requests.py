@@ -17,6 +17,11 @@ from statekeep._errors import InvalidRequest, StatekeepError
 from statekeep._ids import made_at
 from statekeep._types import CheckpointType, Save, SnapshotMetadata
 from statekeep.v1 import agent_state_pb2
+from statekeep.v1.admin_service_pb2 import (
+    ListFlagChangesRequest,
+    SetFlagRequest,
+    UnsetFlagRequest,
+)
 from statekeep.v1.agent_state_service_pb2 import (
     BatchSaveAgentStatesRequest,
     DeleteRunRequest,
@@ -144,6 +149,51 @@ def list_runs_request(*, thread_id: str, user_id: str, page_size: int) -> ListRu
     _check_text("user_id", user_id)
     page_size = _fitting("page_size", page_size, 31)
     return ListRunsRequest(thread_id=thread_id, user_id=user_id, page_size=page_size)
+
+
+def set_flag_request(
+    name: str,
+    value: str,
+    *,
+    tenant: str,
+    run_id: str,
+    changed_by: str,
+    expected_version: int | None,
+) -> SetFlagRequest:
+    """Ask for a flag to be set."""
+    _check_text("value", value)
+    unset = unset_flag_request(
+        name,
+        tenant=tenant,
+        run_id=run_id,
+        changed_by=changed_by,
+        expected_version=expected_version,
+    )
+    return SetFlagRequest(
+        name=name,
+        value=value,
+        tenant=tenant,
+        run_id=run_id,
+        changed_by=changed_by,
+        expected_version=unset.expected_version if unset.HasField("expected_version") else None,
+    )
+
+
+def unset_flag_request(
+    name: str, *, tenant: str, run_id: str, changed_by: str, expected_version: int | None
+) -> UnsetFlagRequest:
+    """Ask for a flag to be taken away."""
+    texts = {"name": name, "tenant": tenant, "run_id": run_id, "changed_by": changed_by}
+    for field, text in texts.items():
+        _check_text(field, text)
+    if expected_version is not None:
+        expected_version = _fitting("expected_version", expected_version, 63)
+    return UnsetFlagRequest(**texts, expected_version=expected_version)
+
+
+def list_flag_changes_request(*, page_size: int) -> ListFlagChangesRequest:
+    """Ask for the first page of the history of flags."""
+    return ListFlagChangesRequest(page_size=_fitting("page_size", page_size, 31))
 
 
 def standing_options(snapshot: SnapshotMetadata) -> dict[str, Any]:

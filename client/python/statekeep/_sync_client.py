@@ -14,8 +14,6 @@ from typing import Any, Self, TypeVar, overload
 
 import grpc
 
-from statekeep._admin_answers import server_info, server_stats
-from statekeep._admin_types import ServerInfo, ServerStats
 from statekeep._answers import (
     batch_results,
     failed_save,
@@ -25,6 +23,7 @@ from statekeep._answers import (
     save_result,
     snapshot_metadata,
 )
+from statekeep._sync_admin import AdminCalls
 from statekeep._channel import open_sync_channel
 from statekeep._config import DEFAULT_TIMEOUT_S, MetadataHook, Tls, positive_s, resolve
 from statekeep._errors import InvalidRequest, NotFound, StatekeepError, VersionConflict
@@ -54,7 +53,6 @@ from statekeep._types import (
     SaveResult,
     SnapshotMetadata,
 )
-from statekeep.v1.admin_service_pb2 import GetServerInfoRequest, GetStatsRequest
 from statekeep.v1.admin_service_pb2_grpc import AdminServiceStub
 from statekeep.v1.agent_state_service_pb2 import (
     LoadLargeAgentStateRequest,
@@ -81,7 +79,7 @@ class _Connection:
     process: int
 
 
-class Client:
+class Client(AdminCalls):
     """Saves and loads the states of agents.
 
         with Client("127.0.0.1:50551") as client:
@@ -436,15 +434,8 @@ class Client:
         response = self._call(method, delete_run_request(run_id), timeout_s)
         return response.deleted_snapshots
 
-    def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """Ask the server for its version, limits, skip rules and serving path."""
-        method = self._opened().admin.GetServerInfo
-        return server_info(self._call(method, GetServerInfoRequest(), timeout_s))
-
-    def stats(self, *, timeout_s: float | None = None) -> ServerStats:
-        """Ask the server what it counted since it started."""
-        method = self._opened().admin.GetStats
-        return server_stats(self._call(method, GetStatsRequest(), timeout_s))
+    def _admin(self) -> "AdminServiceStub":
+        return self._opened().admin
 
     def _call(
         self,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from statekeep_server import __version__
-from statekeep_server.cli import bench, demo, serve, views
+from statekeep_server.cli import bench, demo, flags, serve, views
 
 app = typer.Typer(
     name="statekeep",
@@ -23,6 +23,8 @@ app.command()(views.show)
 app.command()(views.delete)
 app.command()(views.info)
 app.command()(views.stats)
+app.command()(flags.rollout)
+app.add_typer(flags.app, name="flags")
 app.command()(demo.demo)
 app.add_typer(bench.app, name="bench")
 

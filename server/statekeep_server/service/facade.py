@@ -16,9 +16,7 @@ from statekeep_server.batching.detached import Detached
 from statekeep_server.batching.turns import Turn
 from statekeep_server.domain.errors import (
     AtomicBatchFailed,
-    CommitUnknown,
     DeadlineExceeded,
-    Failed,
     Overloaded,
     Refused,
     StateError,
@@ -39,6 +37,7 @@ from statekeep_server.flags import Flags
 from statekeep_server.service.admission import Admission
 from statekeep_server.service.answers import FallbackCause, SaveAck, ServiceStatistics
 from statekeep_server.service.breaker import Breaker
+from statekeep_server.service.causes import describe, loggable, with_both_causes
 from statekeep_server.service.counters import reason_of
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.groups import is_the_databases_fault
@@ -357,7 +356,7 @@ class StateFacade:
         except Exception as second:  # noqa: BLE001  # the fallback keeps it
             if atomic or is_the_databases_fault(second):
                 self._standard.counters.failed(second)
-                raise _with_both_causes(first, second) from first
+                raise with_both_causes(first, second) from first
             return [await self._save_alone(save, deadline, cause) for save in attempts]
         return _acks(results, Path.STANDARD, cause)
 
@@ -412,7 +411,7 @@ class StateFacade:
             result = await serve(self._standard, _next_attempt(save))
         except Exception as second:  # noqa: BLE001  # the fallback keeps it
             self._standard.counters.failed(second)
-            raise _with_both_causes(first, second) from first
+            raise with_both_causes(first, second) from first
         finally:
             if hold is not None:
                 hold.release()
@@ -425,10 +424,10 @@ class StateFacade:
         logger.error(
             "Optimized persistence failed: reason=%s",
             reason,
-            exc_info=None if reason == "CIRCUIT_OPEN" else _loggable(first),
+            exc_info=None if reason == "CIRCUIT_OPEN" else loggable(first),
         )
         self._optimized.counters.fell_back(first)
-        return FallbackCause(reason, _describe(first))
+        return FallbackCause(reason, describe(first))
 
     def _judge(self, path: Path, error: Exception | None) -> None:
         """Tell the breaker what a request says about the optimized path."""
@@ -459,7 +458,7 @@ class StateFacade:
             try:
                 return await ask(self._standard)
             except StateError as second:
-                raise _with_both_causes(first, second) from first
+                raise with_both_causes(first, second) from first
 
 
 class _Hold:
@@ -502,34 +501,3 @@ def _acks(
 def _next_attempt(save: PreparedSave) -> PreparedSave:
     """Make the next attempt of the same save."""
     return replace(save, command=replace(save.command, attempt=save.command.attempt + 1))
-
-
-class Unexpected(Exception):
-    """Stands in the log for an error of somebody else's, whose text may quote what was saved."""
-
-
-def _loggable(error: Exception) -> Exception:
-    """Make of an error what a log may print: where it happened, and no text but our own."""
-    if isinstance(error, StateError):
-        return error
-    return Unexpected(type(error).__name__).with_traceback(error.__traceback__)
-
-
-def _describe(error: Exception) -> str:
-    """One sentence about an error that holds nothing of a state."""
-    if isinstance(error, StateError):
-        return error.message
-    return f"an unexpected {type(error).__name__}"
-
-
-def _with_both_causes(first: Exception, second: Exception) -> Exception:
-    """Make the error of a save that failed on both paths: the second, naming the first too."""
-    causes = {"optimized_cause": reason_of(first), "standard_cause": reason_of(second)}
-    if isinstance(first, CommitUnknown) and not isinstance(second, Refused):
-        error: StateError = CommitUnknown()  # the first attempt may still have happened
-    elif isinstance(second, StateError):
-        error = second
-    else:
-        error = Failed(f"an unexpected {type(second).__name__}")
-    both = f"optimized path: {_describe(first)}; standard path: {_describe(second)}"
-    return error.extended(f"{error.message} ({both})", **causes)

@@ -20,11 +20,13 @@ from statekeep_server.flags import (
     SCOPES,
     Environment,
     FlagChange,
+    FlagInForce,
     FlagName,
     Flags,
     Scope,
     StoredFlags,
     has_scope,
+    in_force,
     normalized,
     resolve,
     unusable,
@@ -69,6 +71,12 @@ class FlagFollower:
     def stored(self) -> StoredFlags:
         """What this server last read."""
         return self._stored
+
+    def in_force(self) -> tuple[FlagInForce, ...]:
+        """Say of each flag what holds in this server, and why."""
+        # The root's level is that of the start: only our own loggers follow the flag.
+        started_with = logging.getLevelName(logging.getLogger().getEffectiveLevel())
+        return in_force(self.environment, self._stored, started_with)
 
     def watch(self, watcher: Callable[[Flags], None]) -> None:
         """Tell a watcher the flags now, and whenever they change."""

@@ -1,8 +1,9 @@
 """The tables: heads, snapshots, audit records and request results, and the flags of the fleet.
 
 Every key of states begins with the tenant and the run, and a save touches rows of one run only, so
-that a distributed database can shard by run. The two tables of flags are small and never sharded. Times are microseconds since the Unix epoch by the
-database's clock. The migrations create these tables; a test holds the two together.
+that a distributed database can shard by run. The two tables of flags are small and never sharded.
+Times are microseconds since the Unix epoch by the database's clock. The migrations create these
+tables; a test holds the two together.
 """
 
 from sqlalchemy import (

@@ -13,7 +13,8 @@ from statekeep_server.domain.canonical import CANONICAL_VERSION, DEFAULT_IGNORED
 from statekeep_server.domain.limits import Limits
 from statekeep_server.service.answers import PathStatistics, ServiceStatistics
 from statekeep_server.service.facade import StateFacade
-from statekeep_server.transport import convert, words
+from statekeep_server.service.flag_follower import FlagFollower
+from statekeep_server.transport import convert, flag_calls, words
 from statekeep_server.transport.colleagues import with_colleagues
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,8 +29,15 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         worker: Which of several processes this is: any of them answers for all.
     """
 
-    def __init__(self, facade: StateFacade, settings: Settings, worker: Worker | None) -> None:
+    def __init__(
+        self,
+        facade: StateFacade,
+        settings: Settings,
+        flags: FlagFollower,
+        worker: Worker | None,
+    ) -> None:
         self._facade = facade
+        self._flags = flags
         self._settings = settings
         self._worker = worker
 
@@ -54,6 +62,24 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.GetStatsResponse:
         return await self._stats()
+
+    async def ListFlags(
+        self, request: pb.ListFlagsRequest, context: Context
+    ) -> pb.ListFlagsResponse:
+        return flag_calls.list_flags(self._flags)
+
+    async def SetFlag(self, request: pb.SetFlagRequest, context: Context) -> pb.SetFlagResponse:
+        return await flag_calls.set_flag(self._flags, request)
+
+    async def UnsetFlag(
+        self, request: pb.UnsetFlagRequest, context: Context
+    ) -> pb.UnsetFlagResponse:
+        return await flag_calls.unset_flag(self._flags, request)
+
+    async def ListFlagChanges(
+        self, request: pb.ListFlagChangesRequest, context: Context
+    ) -> pb.ListFlagChangesResponse:
+        return await flag_calls.list_flag_changes(self._flags, request)
 
     async def _stats(self) -> pb.GetStatsResponse:
         return await with_colleagues(self._worker, self.own_stats())

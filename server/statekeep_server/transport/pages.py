@@ -66,6 +66,28 @@ def read_runs_token(token: str, tenant: str, thread_id: str, user_id: str) -> Ru
             raise _bad_token()
 
 
+def flag_changes_token(before_version: int | None) -> str:
+    """Name the next page of the history of flags; empty when there is none."""
+    if before_version is None:
+        return ""
+    return _encode([_FORMAT, _binding("flag_changes"), before_version])
+
+
+def read_flag_changes_token(token: str) -> int | None:
+    """Read where the history of flags goes on: before this version; None from the start.
+
+    Raises:
+        InvalidField: The token is not one of this listing.
+    """
+    match _decode(token, _binding("flag_changes")):
+        case None:
+            return None
+        case [int(before_version)] if 0 < before_version <= _MAX_INT64:
+            return before_version
+        case _:
+            raise _bad_token()
+
+
 def _binding(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

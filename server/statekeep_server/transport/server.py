@@ -17,6 +17,7 @@ from statekeep.v1 import (
 )
 from statekeep_server.config import Settings, Worker
 from statekeep_server.service.facade import StateFacade
+from statekeep_server.service.flag_follower import FlagFollower
 from statekeep_server.transport.admin_servicer import AdminServicer
 from statekeep_server.transport.colleagues import telling
 from statekeep_server.transport.health import OVERALL, HealthServicer, polled
@@ -53,6 +54,7 @@ async def serve(
     facade: StateFacade,
     settings: Settings,
     *,
+    flags: FlagFollower,
     health_interval_s: float = 0.5,
     worker: Worker | None = None,
 ) -> AsyncIterator[RunningServer]:
@@ -61,6 +63,7 @@ async def serve(
     Args:
         facade: Answers the calls. It must outlive the server.
         settings: Where and how to serve.
+        flags: What operators see and change.
         health_interval_s: How often the database is asked; health is at most four of them old.
         worker: Which of several processes on the port this is; None for the only one.
 
@@ -78,7 +81,7 @@ async def serve(
         open_ended=OPEN_ENDED,
     )
     health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE))
-    admin = AdminServicer(facade, settings, worker)
+    admin = AdminServicer(facade, settings, flags, worker)
     state = StateServicer(facade, settings.limits, limiter, draining)
     # The stubs want a whole server; its two ways to register are enough.
     registry: Any = handlers

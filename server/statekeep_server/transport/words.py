@@ -6,8 +6,9 @@ not know. Such a number travels through the domain as `UNKNOWN_<number>` and bac
 
 from collections.abc import Iterable
 
-from statekeep.v1 import agent_state_pb2, error_reason_pb2
+from statekeep.v1 import admin_service_pb2, agent_state_pb2, error_reason_pb2
 from statekeep_server.domain.model import CheckpointType, Outcome, Path, Reason
+from statekeep_server.flags import FlagSource
 
 UNKNOWN_PREFIX = "UNKNOWN_"
 
@@ -28,6 +29,13 @@ ERROR_REASONS: frozenset[str] = frozenset(
     _by_name(error_reason_pb2.ErrorReason.items(), "ERROR_REASON_")
 ) - {"UNSPECIFIED"}
 """Every reason that the contract promises."""
+
+_FLAG_SOURCES = _by_name(admin_service_pb2.FlagSource.items(), "FLAG_SOURCE_")
+
+
+def flag_source_number(source: FlagSource) -> admin_service_pb2.FlagSource.ValueType:
+    """Number the source of a flag's value."""
+    return admin_service_pb2.FlagSource.ValueType(_FLAG_SOURCES[source])
 
 
 def checkpoint_name(number: int) -> str:

@@ -15,17 +15,16 @@ from statekeep_server.cli.settings import (
     ServeOptions,
     SettingsError,
     parse_count,
-    parse_log_level,
     parse_names,
     parse_port,
     parse_seconds,
-    parse_switch,
     parse_text,
     parse_workers,
     read_database_url,
     read_options,
 )
 from statekeep_server.config import Settings
+from statekeep_server.flags import parse_log_level, parse_switch
 
 URL = "sqlite:///states.db"
 
@@ -75,6 +74,9 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "port": ("0", 0),
     "workers": ("1", 1),
     "enable_optimized_persistence": ("on", True),
+    "optimized_persistence_rollout": ("12.5", 12.5),
+    "optimized_persistence_monitoring": ("false", False),
+    "optimized_persistence_shadow": ("yes", True),
     "ignored_fields": ("a, /b/*/c", ("a", "/b/*/c")),
     "max_skip_age_s": ("1.5", 1.5),
     "max_skips": ("7", 7),

@@ -7,6 +7,7 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import statekeep.v1.agent_state_pb2
@@ -19,6 +20,34 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _FlagSource:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FlagSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FlagSource.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FLAG_SOURCE_UNSPECIFIED: _FlagSource.ValueType  # 0
+    """Never sent."""
+    FLAG_SOURCE_DEFAULT: _FlagSource.ValueType  # 1
+    """Nobody said anything."""
+    FLAG_SOURCE_ENVIRONMENT: _FlagSource.ValueType  # 2
+    """The environment of the server."""
+    FLAG_SOURCE_STORED: _FlagSource.ValueType  # 3
+    """What is set for the fleet."""
+
+class FlagSource(_FlagSource, metaclass=_FlagSourceEnumTypeWrapper):
+    """FlagSource says where the value of a flag comes from."""
+
+FLAG_SOURCE_UNSPECIFIED: FlagSource.ValueType  # 0
+"""Never sent."""
+FLAG_SOURCE_DEFAULT: FlagSource.ValueType  # 1
+"""Nobody said anything."""
+FLAG_SOURCE_ENVIRONMENT: FlagSource.ValueType  # 2
+"""The environment of the server."""
+FLAG_SOURCE_STORED: FlagSource.ValueType  # 3
+"""What is set for the fleet."""
+Global___FlagSource: typing_extensions.TypeAlias = FlagSource
 
 @typing.final
 class GetServerInfoRequest(google.protobuf.message.Message):
@@ -474,3 +503,341 @@ class CacheStats(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["entries", b"entries", "evictions", b"evictions", "hits", b"hits", "invalidations", b"invalidations", "max_entries", b"max_entries", "max_size_bytes", b"max_size_bytes", "misses", b"misses", "routes_right", b"routes_right", "routes_wrong", b"routes_wrong", "size_bytes", b"size_bytes"]) -> None: ...
 
 Global___CacheStats: typing_extensions.TypeAlias = CacheStats
+
+@typing.final
+class Flag(google.protobuf.message.Message):
+    """Flag is a flag as it is set."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    SET_BY_FIELD_NUMBER: builtins.int
+    SET_AT_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name, for example `ENABLE_OPTIMIZED_PERSISTENCE`."""
+    tenant: builtins.str
+    """The tenant that it is set for; empty for the whole fleet."""
+    run_id: builtins.str
+    """The run of the tenant that it is set for; empty for all of them."""
+    value: builtins.str
+    """Its value: `true` or `false`, a percentage without its sign, or a log level."""
+    version: builtins.int
+    """The number of the change that set it."""
+    set_by: builtins.str
+    """Who says to have set it."""
+    problem: builtins.str
+    """Why it has no effect in the process that answers, in words; empty when it has."""
+    @property
+    def set_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When, by the database's clock."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        tenant: builtins.str = ...,
+        run_id: builtins.str = ...,
+        value: builtins.str = ...,
+        version: builtins.int = ...,
+        set_by: builtins.str = ...,
+        set_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        problem: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["set_at", b"set_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "problem", b"problem", "run_id", b"run_id", "set_at", b"set_at", "set_by", b"set_by", "tenant", b"tenant", "value", b"value", "version", b"version"]) -> None: ...
+
+Global___Flag: typing_extensions.TypeAlias = Flag
+
+@typing.final
+class FlagInForce(google.protobuf.message.Message):
+    """FlagInForce is the value of a flag in the process that answers, for runs and tenants without one
+    of their own.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    value: builtins.str
+    """Its value."""
+    source: Global___FlagSource.ValueType
+    """Where the value comes from."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        value: builtins.str = ...,
+        source: Global___FlagSource.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "source", b"source", "value", b"value"]) -> None: ...
+
+Global___FlagInForce: typing_extensions.TypeAlias = FlagInForce
+
+@typing.final
+class ListFlagsRequest(google.protobuf.message.Message):
+    """ListFlagsRequest has no fields."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListFlagsRequest: typing_extensions.TypeAlias = ListFlagsRequest
+
+@typing.final
+class ListFlagsResponse(google.protobuf.message.Message):
+    """ListFlagsResponse holds the flags."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    FLAGS_FIELD_NUMBER: builtins.int
+    IN_FORCE_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """The number of the newest change that the process that answers follows; 0 before the first."""
+    @property
+    def flags(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Flag]:
+        """What is set, ordered by tenant, run and name."""
+
+    @property
+    def in_force(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlagInForce]:
+        """What is in force in the process that answers, each flag once."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        flags: collections.abc.Iterable[Global___Flag] | None = ...,
+        in_force: collections.abc.Iterable[Global___FlagInForce] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["flags", b"flags", "in_force", b"in_force", "version", b"version"]) -> None: ...
+
+Global___ListFlagsResponse: typing_extensions.TypeAlias = ListFlagsResponse
+
+@typing.final
+class SetFlagRequest(google.protobuf.message.Message):
+    """SetFlagRequest says what to set."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    CHANGED_BY_FIELD_NUMBER: builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The flag's name."""
+    value: builtins.str
+    """Its value: for a switch `true`, `false` or a word that means one of them; for the rollout a
+    percentage from 0 to 100 with at most two decimals; for the log level its name.
+    """
+    tenant: builtins.str
+    """The tenant; empty for the whole fleet."""
+    run_id: builtins.str
+    """The run, with its tenant; empty for all of the tenant's."""
+    changed_by: builtins.str
+    """Who sets it, for the history. It is not checked."""
+    expected_version: builtins.int
+    """Fails with FLAG_CONFLICT unless the flag has this version; 0 is a flag that is not set."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        value: builtins.str = ...,
+        tenant: builtins.str = ...,
+        run_id: builtins.str = ...,
+        changed_by: builtins.str = ...,
+        expected_version: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_version", b"_expected_version", "changed_by", b"changed_by", "expected_version", b"expected_version", "name", b"name", "run_id", b"run_id", "tenant", b"tenant", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_version", b"_expected_version"]) -> typing.Literal["expected_version"] | None: ...
+
+Global___SetFlagRequest: typing_extensions.TypeAlias = SetFlagRequest
+
+@typing.final
+class SetFlagResponse(google.protobuf.message.Message):
+    """SetFlagResponse says what was done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    @property
+    def change(self) -> Global___FlagChange:
+        """The line of history."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___FlagChange | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change"]) -> None: ...
+
+Global___SetFlagResponse: typing_extensions.TypeAlias = SetFlagResponse
+
+@typing.final
+class UnsetFlagRequest(google.protobuf.message.Message):
+    """UnsetFlagRequest says what to take away."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    CHANGED_BY_FIELD_NUMBER: builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The flag's name."""
+    tenant: builtins.str
+    """The tenant; empty for the whole fleet."""
+    run_id: builtins.str
+    """The run, with its tenant; empty for all of the tenant's."""
+    changed_by: builtins.str
+    """Who takes it away, for the history. It is not checked."""
+    expected_version: builtins.int
+    """Fails with FLAG_CONFLICT unless the flag has this version; 0 is a flag that is not set."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        tenant: builtins.str = ...,
+        run_id: builtins.str = ...,
+        changed_by: builtins.str = ...,
+        expected_version: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_version", b"_expected_version", "changed_by", b"changed_by", "expected_version", b"expected_version", "name", b"name", "run_id", b"run_id", "tenant", b"tenant"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_version", b"_expected_version"]) -> typing.Literal["expected_version"] | None: ...
+
+Global___UnsetFlagRequest: typing_extensions.TypeAlias = UnsetFlagRequest
+
+@typing.final
+class UnsetFlagResponse(google.protobuf.message.Message):
+    """UnsetFlagResponse says what was done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    @property
+    def change(self) -> Global___FlagChange:
+        """The line of history."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___FlagChange | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change"]) -> None: ...
+
+Global___UnsetFlagResponse: typing_extensions.TypeAlias = UnsetFlagResponse
+
+@typing.final
+class FlagChange(google.protobuf.message.Message):
+    """FlagChange is one line of the history of the flags."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    VALUE_BEFORE_FIELD_NUMBER: builtins.int
+    VALUE_AFTER_FIELD_NUMBER: builtins.int
+    CHANGED_BY_FIELD_NUMBER: builtins.int
+    CHANGED_AT_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """Its number: changes are counted from 1, without a gap."""
+    name: builtins.str
+    """The flag's name."""
+    tenant: builtins.str
+    """The tenant; empty for the whole fleet."""
+    run_id: builtins.str
+    """The run; empty for all of the tenant's."""
+    value_before: builtins.str
+    """The value before; absent when the flag was not set."""
+    value_after: builtins.str
+    """The value after; absent when the flag was taken away."""
+    changed_by: builtins.str
+    """Who says to have changed it."""
+    @property
+    def changed_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When, by the database's clock."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        name: builtins.str = ...,
+        tenant: builtins.str = ...,
+        run_id: builtins.str = ...,
+        value_before: builtins.str | None = ...,
+        value_after: builtins.str | None = ...,
+        changed_by: builtins.str = ...,
+        changed_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_value_after", b"_value_after", "_value_before", b"_value_before", "changed_at", b"changed_at", "value_after", b"value_after", "value_before", b"value_before"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_value_after", b"_value_after", "_value_before", b"_value_before", "changed_at", b"changed_at", "changed_by", b"changed_by", "name", b"name", "run_id", b"run_id", "tenant", b"tenant", "value_after", b"value_after", "value_before", b"value_before", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_value_after", b"_value_after"]) -> typing.Literal["value_after"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_value_before", b"_value_before"]) -> typing.Literal["value_before"] | None: ...
+
+Global___FlagChange: typing_extensions.TypeAlias = FlagChange
+
+@typing.final
+class ListFlagChangesRequest(google.protobuf.message.Message):
+    """ListFlagChangesRequest asks for a page of the history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """Changes per page; 50 when 0, at most 1,000."""
+    page_token: builtins.str
+    """The `next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+Global___ListFlagChangesRequest: typing_extensions.TypeAlias = ListFlagChangesRequest
+
+@typing.final
+class ListFlagChangesResponse(google.protobuf.message.Message):
+    """ListFlagChangesResponse is a page of the history, newest first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Asks for the next page; empty on the last."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlagChange]:
+        """The changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[Global___FlagChange] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changes", b"changes", "next_page_token", b"next_page_token"]) -> None: ...
+
+Global___ListFlagChangesResponse: typing_extensions.TypeAlias = ListFlagChangesResponse

@@ -46,6 +46,26 @@ class AdminServiceStub(object):
                 request_serializer=statekeep_dot_v1_dot_admin__service__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=statekeep_dot_v1_dot_admin__service__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.ListFlags = channel.unary_unary(
+                '/statekeep.v1.AdminService/ListFlags',
+                request_serializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagsRequest.SerializeToString,
+                response_deserializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagsResponse.FromString,
+                _registered_method=True)
+        self.SetFlag = channel.unary_unary(
+                '/statekeep.v1.AdminService/SetFlag',
+                request_serializer=statekeep_dot_v1_dot_admin__service__pb2.SetFlagRequest.SerializeToString,
+                response_deserializer=statekeep_dot_v1_dot_admin__service__pb2.SetFlagResponse.FromString,
+                _registered_method=True)
+        self.UnsetFlag = channel.unary_unary(
+                '/statekeep.v1.AdminService/UnsetFlag',
+                request_serializer=statekeep_dot_v1_dot_admin__service__pb2.UnsetFlagRequest.SerializeToString,
+                response_deserializer=statekeep_dot_v1_dot_admin__service__pb2.UnsetFlagResponse.FromString,
+                _registered_method=True)
+        self.ListFlagChanges = channel.unary_unary(
+                '/statekeep.v1.AdminService/ListFlagChanges',
+                request_serializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagChangesRequest.SerializeToString,
+                response_deserializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagChangesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -67,6 +87,42 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFlags(self, request, context):
+        """ListFlags returns the flags that are set for the fleet, its tenants and its runs, and what of
+        them is in force in the process that answers. They are those that it last read: it follows a
+        change within a second, and keeps what it knows while its database does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetFlag(self, request, context):
+        """SetFlag sets one flag for the fleet, a tenant or a run, and writes a line of history in the same
+        transaction. Every server follows within a second; the process that answers follows before it
+        answers. Of two changes at once the later one stands, unless `expected_version` is given. A
+        server whose environment says `false` keeps to that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnsetFlag(self, request, context):
+        """UnsetFlag takes a flag away for the fleet, a tenant or a run, so that what is less special holds
+        again: for a run its tenant's, for a tenant the fleet's, for the fleet each server's environment.
+        Unsetting what is not set is a change in the history too. It follows the rules of SetFlag.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFlagChanges(self, request, context):
+        """ListFlagChanges returns the history of the flags, newest first: who changed what, from what to
+        what, and when. It is read from the database and never changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +135,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=statekeep_dot_v1_dot_admin__service__pb2.GetStatsRequest.FromString,
                     response_serializer=statekeep_dot_v1_dot_admin__service__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'ListFlags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFlags,
+                    request_deserializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagsRequest.FromString,
+                    response_serializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagsResponse.SerializeToString,
+            ),
+            'SetFlag': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFlag,
+                    request_deserializer=statekeep_dot_v1_dot_admin__service__pb2.SetFlagRequest.FromString,
+                    response_serializer=statekeep_dot_v1_dot_admin__service__pb2.SetFlagResponse.SerializeToString,
+            ),
+            'UnsetFlag': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnsetFlag,
+                    request_deserializer=statekeep_dot_v1_dot_admin__service__pb2.UnsetFlagRequest.FromString,
+                    response_serializer=statekeep_dot_v1_dot_admin__service__pb2.UnsetFlagResponse.SerializeToString,
+            ),
+            'ListFlagChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFlagChanges,
+                    request_deserializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagChangesRequest.FromString,
+                    response_serializer=statekeep_dot_v1_dot_admin__service__pb2.ListFlagChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +213,114 @@ class AdminService(object):
             '/statekeep.v1.AdminService/GetStats',
             statekeep_dot_v1_dot_admin__service__pb2.GetStatsRequest.SerializeToString,
             statekeep_dot_v1_dot_admin__service__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFlags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statekeep.v1.AdminService/ListFlags',
+            statekeep_dot_v1_dot_admin__service__pb2.ListFlagsRequest.SerializeToString,
+            statekeep_dot_v1_dot_admin__service__pb2.ListFlagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFlag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statekeep.v1.AdminService/SetFlag',
+            statekeep_dot_v1_dot_admin__service__pb2.SetFlagRequest.SerializeToString,
+            statekeep_dot_v1_dot_admin__service__pb2.SetFlagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnsetFlag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statekeep.v1.AdminService/UnsetFlag',
+            statekeep_dot_v1_dot_admin__service__pb2.UnsetFlagRequest.SerializeToString,
+            statekeep_dot_v1_dot_admin__service__pb2.UnsetFlagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFlagChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statekeep.v1.AdminService/ListFlagChanges',
+            statekeep_dot_v1_dot_admin__service__pb2.ListFlagChangesRequest.SerializeToString,
+            statekeep_dot_v1_dot_admin__service__pb2.ListFlagChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

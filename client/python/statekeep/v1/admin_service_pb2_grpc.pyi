@@ -57,7 +57,71 @@ _AdminServiceGetStatsType = typing_extensions.TypeVar(
     ],
 )
 
-class AdminServiceStub(typing.Generic[_AdminServiceGetServerInfoType, _AdminServiceGetStatsType]):
+_AdminServiceListFlagsType = typing_extensions.TypeVar(
+    '_AdminServiceListFlagsType',
+    grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagsRequest,
+        statekeep.v1.admin_service_pb2.ListFlagsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagsRequest,
+        statekeep.v1.admin_service_pb2.ListFlagsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagsRequest,
+        statekeep.v1.admin_service_pb2.ListFlagsResponse,
+    ],
+)
+
+_AdminServiceSetFlagType = typing_extensions.TypeVar(
+    '_AdminServiceSetFlagType',
+    grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.SetFlagRequest,
+        statekeep.v1.admin_service_pb2.SetFlagResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.SetFlagRequest,
+        statekeep.v1.admin_service_pb2.SetFlagResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.SetFlagRequest,
+        statekeep.v1.admin_service_pb2.SetFlagResponse,
+    ],
+)
+
+_AdminServiceUnsetFlagType = typing_extensions.TypeVar(
+    '_AdminServiceUnsetFlagType',
+    grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.UnsetFlagRequest,
+        statekeep.v1.admin_service_pb2.UnsetFlagResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.UnsetFlagRequest,
+        statekeep.v1.admin_service_pb2.UnsetFlagResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.UnsetFlagRequest,
+        statekeep.v1.admin_service_pb2.UnsetFlagResponse,
+    ],
+)
+
+_AdminServiceListFlagChangesType = typing_extensions.TypeVar(
+    '_AdminServiceListFlagChangesType',
+    grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagChangesRequest,
+        statekeep.v1.admin_service_pb2.ListFlagChangesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagChangesRequest,
+        statekeep.v1.admin_service_pb2.ListFlagChangesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagChangesRequest,
+        statekeep.v1.admin_service_pb2.ListFlagChangesResponse,
+    ],
+)
+
+class AdminServiceStub(typing.Generic[_AdminServiceGetServerInfoType, _AdminServiceGetStatsType, _AdminServiceListFlagsType, _AdminServiceSetFlagType, _AdminServiceUnsetFlagType, _AdminServiceListFlagChangesType]):
     """AdminService tells operators what a server is and what it does. It needs the server's token
     wherever the server has one.
     """
@@ -72,6 +136,22 @@ class AdminServiceStub(typing.Generic[_AdminServiceGetServerInfoType, _AdminServ
             statekeep.v1.admin_service_pb2.GetStatsRequest,
             statekeep.v1.admin_service_pb2.GetStatsResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.ListFlagsRequest,
+            statekeep.v1.admin_service_pb2.ListFlagsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.SetFlagRequest,
+            statekeep.v1.admin_service_pb2.SetFlagResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.UnsetFlagRequest,
+            statekeep.v1.admin_service_pb2.UnsetFlagResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.ListFlagChangesRequest,
+            statekeep.v1.admin_service_pb2.ListFlagChangesResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -84,6 +164,22 @@ class AdminServiceStub(typing.Generic[_AdminServiceGetServerInfoType, _AdminServ
             statekeep.v1.admin_service_pb2.GetStatsRequest,
             statekeep.v1.admin_service_pb2.GetStatsResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.ListFlagsRequest,
+            statekeep.v1.admin_service_pb2.ListFlagsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.SetFlagRequest,
+            statekeep.v1.admin_service_pb2.SetFlagResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.UnsetFlagRequest,
+            statekeep.v1.admin_service_pb2.UnsetFlagResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            statekeep.v1.admin_service_pb2.ListFlagChangesRequest,
+            statekeep.v1.admin_service_pb2.ListFlagChangesResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     GetServerInfo: _AdminServiceGetServerInfoType
@@ -91,6 +187,30 @@ class AdminServiceStub(typing.Generic[_AdminServiceGetServerInfoType, _AdminServ
 
     GetStats: _AdminServiceGetStatsType
     """GetStats returns what this server counted since it started, all its worker processes together."""
+
+    ListFlags: _AdminServiceListFlagsType
+    """ListFlags returns the flags that are set for the fleet, its tenants and its runs, and what of
+    them is in force in the process that answers. They are those that it last read: it follows a
+    change within a second, and keeps what it knows while its database does not answer.
+    """
+
+    SetFlag: _AdminServiceSetFlagType
+    """SetFlag sets one flag for the fleet, a tenant or a run, and writes a line of history in the same
+    transaction. Every server follows within a second; the process that answers follows before it
+    answers. Of two changes at once the later one stands, unless `expected_version` is given. A
+    server whose environment says `false` keeps to that.
+    """
+
+    UnsetFlag: _AdminServiceUnsetFlagType
+    """UnsetFlag takes a flag away for the fleet, a tenant or a run, so that what is less special holds
+    again: for a run its tenant's, for a tenant the fleet's, for the fleet each server's environment.
+    Unsetting what is not set is a change in the history too. It follows the rules of SetFlag.
+    """
+
+    ListFlagChanges: _AdminServiceListFlagChangesType
+    """ListFlagChanges returns the history of the flags, newest first: who changed what, from what to
+    what, and when. It is read from the database and never changes.
+    """
 
 AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -100,6 +220,22 @@ AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         statekeep.v1.admin_service_pb2.GetStatsRequest,
         statekeep.v1.admin_service_pb2.GetStatsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagsRequest,
+        statekeep.v1.admin_service_pb2.ListFlagsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.SetFlagRequest,
+        statekeep.v1.admin_service_pb2.SetFlagResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.UnsetFlagRequest,
+        statekeep.v1.admin_service_pb2.UnsetFlagResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        statekeep.v1.admin_service_pb2.ListFlagChangesRequest,
+        statekeep.v1.admin_service_pb2.ListFlagChangesResponse,
     ],
 ]
 
@@ -123,5 +259,49 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[statekeep.v1.admin_service_pb2.GetStatsResponse, collections.abc.Awaitable[statekeep.v1.admin_service_pb2.GetStatsResponse]]:
         """GetStats returns what this server counted since it started, all its worker processes together."""
+
+    @abc.abstractmethod
+    def ListFlags(
+        self,
+        request: statekeep.v1.admin_service_pb2.ListFlagsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[statekeep.v1.admin_service_pb2.ListFlagsResponse, collections.abc.Awaitable[statekeep.v1.admin_service_pb2.ListFlagsResponse]]:
+        """ListFlags returns the flags that are set for the fleet, its tenants and its runs, and what of
+        them is in force in the process that answers. They are those that it last read: it follows a
+        change within a second, and keeps what it knows while its database does not answer.
+        """
+
+    @abc.abstractmethod
+    def SetFlag(
+        self,
+        request: statekeep.v1.admin_service_pb2.SetFlagRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[statekeep.v1.admin_service_pb2.SetFlagResponse, collections.abc.Awaitable[statekeep.v1.admin_service_pb2.SetFlagResponse]]:
+        """SetFlag sets one flag for the fleet, a tenant or a run, and writes a line of history in the same
+        transaction. Every server follows within a second; the process that answers follows before it
+        answers. Of two changes at once the later one stands, unless `expected_version` is given. A
+        server whose environment says `false` keeps to that.
+        """
+
+    @abc.abstractmethod
+    def UnsetFlag(
+        self,
+        request: statekeep.v1.admin_service_pb2.UnsetFlagRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[statekeep.v1.admin_service_pb2.UnsetFlagResponse, collections.abc.Awaitable[statekeep.v1.admin_service_pb2.UnsetFlagResponse]]:
+        """UnsetFlag takes a flag away for the fleet, a tenant or a run, so that what is less special holds
+        again: for a run its tenant's, for a tenant the fleet's, for the fleet each server's environment.
+        Unsetting what is not set is a change in the history too. It follows the rules of SetFlag.
+        """
+
+    @abc.abstractmethod
+    def ListFlagChanges(
+        self,
+        request: statekeep.v1.admin_service_pb2.ListFlagChangesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[statekeep.v1.admin_service_pb2.ListFlagChangesResponse, collections.abc.Awaitable[statekeep.v1.admin_service_pb2.ListFlagChangesResponse]]:
+        """ListFlagChanges returns the history of the flags, newest first: who changed what, from what to
+        what, and when. It is read from the database and never changes.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

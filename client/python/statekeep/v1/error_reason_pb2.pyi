@@ -132,6 +132,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
         { "reason": "SHUTTING_DOWN", "metadata": {} }
     """
+    ERROR_REASON_FLAG_CONFLICT: _ErrorReason.ValueType  # 22
+    """The flag is not at the version that the change expected: somebody else changed it.
+
+        { "reason": "FLAG_CONFLICT", "metadata": { "name": "LOG_LEVEL", "expected_version": "3", "actual_version": "5" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the `google.rpc.ErrorInfo` that every failed call carries, without
@@ -248,5 +253,10 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 21
 rest was not begun: send it again, to any server, under the same request ids. Carries RetryInfo.
 
     { "reason": "SHUTTING_DOWN", "metadata": {} }
+"""
+ERROR_REASON_FLAG_CONFLICT: ErrorReason.ValueType  # 22
+"""The flag is not at the version that the change expected: somebody else changed it.
+
+    { "reason": "FLAG_CONFLICT", "metadata": { "name": "LOG_LEVEL", "expected_version": "3", "actual_version": "5" } }
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason
