@@ -129,8 +129,8 @@ class Flags:
     monitoring: bool = True
     shadow: bool = False
     log_level: str | None = None
-    tenants: Mapping[str, int] = MappingProxyType({})
-    runs: Mapping[RunKey, bool] = MappingProxyType({})
+    tenants: Mapping[str, int] = field(default_factory=dict)
+    runs: Mapping[RunKey, bool] = field(default_factory=dict)
     version: int = 0
     fleet_positions: int = field(init=False)
     """Positions that the optimized path serves for tenants without their own number."""

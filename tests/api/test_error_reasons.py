@@ -107,7 +107,7 @@ async def deadline_exceeded(wire: Wire, world: World) -> Refusal:
 
 
 async def shutting_down(wire: Wire, world: World) -> Refusal:
-    serving = serve(world.facade, Settings(database_url="memory", port=0))
+    serving = serve(world.facade, Settings(database_url="memory", port=0), flags=world.follower)
     running = await serving.__aenter__()
     async with connected(running.port) as other:
         call = other.state.SaveAgentStateStream()
