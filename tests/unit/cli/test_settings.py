@@ -119,6 +119,9 @@ def test_the_variables_have_the_names_that_were_promised() -> None:
     assert {knob.variable for knob in KNOBS} | {module.LOG_LEVEL} == {
         "ENABLE_OPTIMIZED_PERSISTENCE",
         "LOG_LEVEL",
+        "OPTIMIZED_PERSISTENCE_MONITORING",
+        "OPTIMIZED_PERSISTENCE_ROLLOUT",
+        "OPTIMIZED_PERSISTENCE_SHADOW",
         "STATEKEEP_ALLOW_UNSAFE_DURABILITY",
         "STATEKEEP_CACHE_MAX_BYTES",
         "STATEKEEP_CACHE_MAX_ENTRIES",

@@ -1,6 +1,7 @@
 """The synchronous client is the asynchronous one, translated."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +9,18 @@ from statekeep import AsyncClient, Client
 from tools import unasync
 
 
-def test_the_synchronous_client_is_current() -> None:
-    fresh = unasync.synchronous(unasync.SOURCE.read_text(encoding="utf-8"))
-    assert unasync.TARGET.read_text(encoding="utf-8") == fresh, "run `make generate`"
+@pytest.mark.parametrize(
+    ("source", "target", "table"),
+    [
+        (unasync.SOURCE, unasync.TARGET, unasync.REPLACEMENTS),
+        (unasync.ADMIN_SOURCE, unasync.ADMIN_TARGET, unasync.ADMIN_REPLACEMENTS),
+    ],
+)
+def test_the_synchronous_client_is_current(
+    source: Path, target: Path, table: unasync.Table
+) -> None:
+    fresh = unasync.synchronous(source.read_text(encoding="utf-8"), table)
+    assert target.read_text(encoding="utf-8") == fresh, "run `make generate`"
 
 
 def test_what_the_table_does_not_cover_fails() -> None:
@@ -25,11 +35,11 @@ def test_both_clients_have_the_same_methods_and_arguments() -> None:
     def face(kind: type) -> dict[str, list[str]]:
         return {
             name: list(inspect.signature(method).parameters)
-            for name, method in vars(kind).items()
+            for name, method in inspect.getmembers(kind)
             if not name.startswith("_") and callable(method)
         }
 
     only_asynchronous = {"stream": ["self", "timeout_s"]}
     assert face(AsyncClient) == face(Client) | only_asynchronous
-    assert len(face(Client)) == 10
-    assert not any(inspect.iscoroutinefunction(method) for method in vars(Client).values())
+    assert len(face(Client)) == 14
+    assert not any(inspect.iscoroutinefunction(method) for _, method in inspect.getmembers(Client))

@@ -18,6 +18,7 @@ EVERY = [
     errors.TooManyMembers("state.data", "has too many members"),
     errors.RequestIdReused("request-1"),
     errors.VersionConflict(1, 2),
+    errors.FlagConflict("LOG_LEVEL", 1, 2),
     errors.StaleWriter(1, 2),
     errors.RunNotFound("run-1"),
     errors.SnapshotNotFound("run-1", version=3),
