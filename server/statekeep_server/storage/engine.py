@@ -23,13 +23,13 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from statekeep_server.config import PoolSettings
 from statekeep_server.domain.errors import StorageUnavailable
 from statekeep_server.storage.dialect import Dialect, Postgresql, Sqlite
 from statekeep_server.storage.gate import Gate
-from statekeep_server.storage.translate import DRIVER_ERRORS, UNREACHABLE
+from statekeep_server.storage.translate import UNREACHABLE
 from statekeep_server.storage.urls import DatabaseUrl
 
 SQLITE_READERS = 4
@@ -125,13 +125,17 @@ async def release_idle(engines: Engines) -> bool:
     pool: Any = engines.writer.pool
     if engines.url.is_sqlite:
         return True
-    try:
-        while pool.checkedin():
-            async with engines.writer.connect() as connection:
-                await connection.invalidate()
-    except DRIVER_ERRORS:
-        return False  # it was dead or just taken: the next look tells
+    await greenlet_spawn(_close_idle, pool)
     return not pool.checkedout()
+
+
+def _close_idle(pool: Any) -> None:
+    # There is no public way: an invalidated connection leaves its place in the pool behind, which
+    # counts as idle and opens again, and disposing of a pool in use forgets who is using it.
+    while pool.checkedin():
+        record = pool._pool.get(False)  # noqa: SLF001  # see above; a test swaps pools under load
+        pool._dec_overflow()  # noqa: SLF001  # see above
+        record.close()  # errors included: a dead connection is dropped and logged
 
 
 def _postgresql(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Engines:
