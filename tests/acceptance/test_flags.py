@@ -22,7 +22,7 @@ pytestmark = pytest.mark.postgresql
 
 @pytest.fixture
 async def fleet(tmp_path: Path, postgresql_url: str) -> AsyncIterator[list[CliServer]]:
-    """Three servers of one database; the last one's environment says false, the second has workers."""
+    """Three servers of one database: a plain one, one of two workers, and one that says false."""
     async with AsyncExitStack() as stack:
         servers = []
         for number, (arguments, variables) in enumerate(

@@ -1,6 +1,7 @@
 """The causes of a fallback in words: for the log, the answer, and a save that failed twice."""
 
 from statekeep_server.domain.errors import CommitUnknown, Failed, Refused, StateError
+from statekeep_server.domain.model import PreparedSave
 from statekeep_server.service.counters import reason_of
 
 
@@ -33,3 +34,8 @@ def with_both_causes(first: Exception, second: Exception) -> Exception:
         error = Failed(f"an unexpected {type(second).__name__}")
     both = f"optimized path: {describe(first)}; standard path: {describe(second)}"
     return error.extended(f"{error.message} ({both})", **causes)
+
+
+def named_error(error: StateError, save: PreparedSave) -> StateError:
+    """Say in an error which save it is about."""
+    return error.extended(**{"request_id": save.command.request_id, **error.metadata})

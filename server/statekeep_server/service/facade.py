@@ -37,7 +37,7 @@ from statekeep_server.flags import Flags
 from statekeep_server.service.admission import Admission
 from statekeep_server.service.answers import FallbackCause, SaveAck, ServiceStatistics
 from statekeep_server.service.breaker import Breaker
-from statekeep_server.service.causes import describe, loggable, with_both_causes
+from statekeep_server.service.causes import describe, loggable, named_error, with_both_causes
 from statekeep_server.service.counters import reason_of
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.groups import is_the_databases_fault
@@ -173,7 +173,7 @@ class StateFacade:
             )
         )
         for (index, save), ack in zip(saves.items(), acks, strict=True):
-            answers[index] = _named_error(ack, save) if isinstance(ack, StateError) else ack
+            answers[index] = named_error(ack, save) if isinstance(ack, StateError) else ack
         return [answer for answer in answers if answer is not None]
 
     async def save_in_session(self, command: SaveCommand, session: object) -> SaveAck:
@@ -481,11 +481,6 @@ class _Hold:
         if not self._holders:
             self._turn.leave()
             self._admission.leave(1, self._size_bytes)
-
-
-def _named_error(error: StateError, save: PreparedSave) -> StateError:
-    """Say in an error which save it is about."""
-    return error.extended(**{"request_id": save.command.request_id, **error.metadata})
 
 
 def _acks(

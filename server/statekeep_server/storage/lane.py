@@ -100,6 +100,11 @@ class Lane:
         if connection is not None:
             await connection.close()
 
+    async def rest(self) -> None:
+        """Give the connection back unless it is busy; the next statement takes one again."""
+        if not self._busy:
+            await self.close()
+
     def _is_stale(self) -> bool:
         if self._driver is None or self._driver.is_closed():
             return True

@@ -367,6 +367,8 @@ class SqlStateStore:
 
     async def release_idle(self) -> bool:
         """Close idle connections (see `service.retiring`); say whether none is left in use."""
+        for lane in self._lanes:
+            await lane.rest()
         return await release_idle(self._engines)
 
     async def connection_limit(self) -> int | None:
