@@ -40,3 +40,17 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """A fresh database of either kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+async def empty_url(postgresql: Postgresql) -> AsyncIterator[str]:
+    """The URL of a PostgreSQL database without our schema."""
+    async with postgresql.database(migrated=False) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("empty", marks=pytest.mark.postgresql)])
+def new_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database of either kind without our schema."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url

@@ -18,6 +18,7 @@ from statekeep_server.domain.model import (
     RunKey,
 )
 from statekeep_server.service.ports import Probe
+from statekeep_server.storage.loading import MINUTE_US
 from tests.conformance.subject import HOUR_US, SECOND_US, A, B, Subject
 from tests.support.stores import an_append, new_key
 
@@ -98,7 +99,7 @@ async def request_results_outlive_snapshots_until_swept(subject: Subject) -> Non
     gone = await subject.store.sweep(limit=10, request_results_before_us=now_us - 24 * HOUR_US)
     assert gone == 1
     assert await subject.append(append) == replace(first, replayed=True)
-    gone = await subject.store.sweep(limit=10, request_results_before_us=now_us + SECOND_US)
+    gone = await subject.store.sweep(limit=10, request_results_before_us=now_us + MINUTE_US)
     assert gone == 1
     assert (await subject.store.barrier([Probe(key, first.request_id)]))[0].earlier is None
 

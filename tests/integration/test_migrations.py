@@ -18,13 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from statekeep_server.domain.errors import SchemaMismatch, StorageUnavailable
-from statekeep_server.domain.model import ByVersion, Newest, RunKey, SaveResult
-from statekeep_server.service.ports import Append
 from statekeep_server.storage.migrate import Migrated, migrate
 from statekeep_server.storage.schema import SCHEMA_REVISION, VERSION_TABLE
-from statekeep_server.storage.sql_store import StoreMemory
 from statekeep_server.storage.tables import METADATA
-from tests.support.postgres import Postgresql
 from tests.support.stores import a_store, an_append, new_key
 
 INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
@@ -49,13 +45,6 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
 async def rows(url: str, statement: str) -> Sequence[Any]:
     async with connected(url) as connection:
         return (await connection.execute(text(statement))).all()
-
-
-@pytest.fixture
-async def empty_url(postgresql: Postgresql) -> AsyncIterator[str]:
-    """A database without our schema."""
-    async with postgresql.database(migrated=False) as url:
-        yield url
 
 
 async def test_the_migrations_make_the_tables_that_the_code_knows(database_url: str) -> None:
@@ -161,13 +150,6 @@ async def test_a_database_that_becomes_newer_fails_the_check(database_url: str) 
             await store.check()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("empty", marks=pytest.mark.postgresql)])
-def new_url(request: pytest.FixtureRequest) -> str:
-    """A database of either kind without our schema."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
-
-
 async def test_a_failed_migration_leaves_nothing(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,51 +197,3 @@ async def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
             pass
     with pytest.raises(sqlite3.DatabaseError):
         sqlite3.connect(path).execute("SELECT 1 FROM heads")
-
-
-async def test_rows_from_before_frames_stay_readable(
-    new_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A database of the first revision, with a row as its servers wrote it."""
-    with monkeypatch.context() as older:
-        older.setattr("statekeep_server.storage.migrate.SCHEMA_REVISION", "0001")
-        await migrate(new_url)
-    key = new_key()
-    append = an_append(key, b'{"old": true}')
-    async with connected(new_url) as connection:
-        await connection.execute(
-            text(
-                "INSERT INTO heads VALUES (:tenant, :run, 1, 'id', :hash, :sha, :none, :hash, 1, "
-                "NULL, NULL, '', '', FALSE)"
-            ),
-            old_row(key, append),
-        )
-        await connection.execute(
-            text(
-                "INSERT INTO snapshots VALUES (:tenant, :run, 1, 'id', '', '', 'AUTO', '', '{}', "
-                "FALSE, 1, NULL, 'application/json', 13, :sha, :hash, 'identity', :state)"
-            ),
-            old_row(key, append),
-        )
-    assert await migrate(new_url) == Migrated("0001", SCHEMA_REVISION)
-    memory = StoreMemory(heads_bytes=100_000, payloads_bytes=100_000)
-    async with a_store(new_url, memory=memory) as store:
-        assert (await store.load(key, Newest())).snapshot.state == b'{"old": true}'
-        (answer,) = await store.append_many([append])
-        assert isinstance(answer, SaveResult)
-        assert answer.version in {1, 2}
-        await store.append_many([an_append(key, b'{"new": true}')])
-        assert (await store.load(key, ByVersion(1))).snapshot.state == b'{"old": true}'
-        assert (await store.load(key, Newest())).snapshot.state == b'{"new": true}'
-
-
-def old_row(key: RunKey, append: Append) -> dict[str, object]:
-    save = append.save
-    return {
-        "tenant": key.tenant,
-        "run": key.run_id,
-        "sha": save.state_sha256,
-        "hash": save.comparison_hash,
-        "none": b"",
-        "state": save.command.state,
-    }

@@ -18,6 +18,7 @@ from statekeep_server.domain.policy import SkipRules
 from statekeep_server.domain.prepare import prepare
 from statekeep_server.service.ports import Append
 from statekeep_server.storage import rows
+from statekeep_server.storage.loading import MINUTE_US
 from statekeep_server.storage.sql_store import (
     NO_MEMORY,
     SqlStateStore,
@@ -94,14 +95,18 @@ async def read_audit(engine: AsyncEngine, key: RunKey) -> Sequence[AuditRecord]:
 
 async def make_older(engine: AsyncEngine, duration_us: int) -> None:
     """Let time pass: to every row, the clock has moved on by so much."""
-    times = [
-        heads.c.persisted_at_us,
-        heads.c.expires_at_us,
-        snapshots.c.persisted_at_us,
-        snapshots.c.expires_at_us,
-        request_results.c.recorded_at_us,
-    ]
+    persisted_at_us = heads.c.persisted_at_us - duration_us
+    changes = (
+        update(heads).values(
+            persisted_at_us=persisted_at_us,
+            active_minute=persisted_at_us // MINUTE_US,
+            expires_at_us=heads.c.expires_at_us - duration_us,
+        ),
+        update(snapshots).values(expires_at_us=snapshots.c.expires_at_us - duration_us),
+        update(request_results).values(
+            recorded_minute=request_results.c.recorded_minute - duration_us // MINUTE_US
+        ),
+    )
     async with engine.begin() as connection:
-        for column in times:
-            table = column.table
-            await connection.execute(update(table).values({column.name: column - duration_us}))
+        for change in changes:
+            await connection.execute(change)

@@ -13,7 +13,7 @@ from statekeep_server.domain.framing import digest, maybe, number
 from statekeep_server.domain.model import RunKey
 
 GENESIS = bytes(32)
-"""The previous hash of a run's first record."""
+"""The hash before a run's first record."""
 
 TAG = "statekeep audit 1"
 
@@ -30,8 +30,7 @@ class AuditRecord:
         checkpoint_type, thread_id, user_id, request_id: As the save named them; empty for a
             deletion.
         recorded_at_us: By the database's clock.
-        previous_hash: The hash of the record before, `GENESIS` for the first.
-        hash: `link(previous_hash, record)`.
+        hash: `link(previous, record)` with the hash of the record before, `GENESIS` for the first.
     """
 
     key: RunKey
@@ -46,18 +45,17 @@ class AuditRecord:
     is_recovery_point: bool
     request_id: str
     recorded_at_us: int
-    previous_hash: bytes = GENESIS
     hash: bytes = b""
 
 
 def link(previous: bytes, record: AuditRecord) -> bytes:
-    """Hash a record after the previous hash; its own `previous_hash` and `hash` are not read."""
+    """Hash a record after the previous hash; its own `hash` is not read."""
     return digest(TAG, (previous, *_parts(record)))
 
 
 def seal(previous: bytes, record: AuditRecord) -> AuditRecord:
     """Give a record its place in the chain."""
-    return replace(record, previous_hash=previous, hash=link(previous, record))
+    return replace(record, hash=link(previous, record))
 
 
 def verify_chain(
@@ -76,7 +74,6 @@ def verify_chain(
         intact = (
             record.key == key
             and record.version == version
-            and record.previous_hash == previous
             and record.hash == link(previous, record)
         )
         if not intact:

@@ -28,6 +28,7 @@ from statekeep_server.storage.rows import (
     HEAD_COLUMNS,
     KEY,
     RESULT_COLUMNS,
+    RESULT_DESCRIBED,
     Row,
     audit_row,
     head_row,
@@ -71,7 +72,7 @@ class Appending:
     """Runs locked saves on connections that are in a transaction."""
 
     def __init__(
-        self, dialect: Dialect, new_id: Callable[[], str], payloads: Payloads | None = None
+        self, dialect: Dialect, new_id: Callable[[int], str], payloads: Payloads | None = None
     ) -> None:
         self._dialect = dialect
         self._payloads = payloads
@@ -227,5 +228,5 @@ def _remembered(dialect: Dialect) -> Select[Any]:
     asked = dialect.asked(*REQUEST)
     same = and_(*(request_results.c[name] == asked.c[name] for name in REQUEST))
     return select(asked.c.position, dialect.now_us.label("now_us"), *RESULT_COLUMNS).select_from(
-        asked.outerjoin(request_results, same)
+        asked.outerjoin(request_results, same).outerjoin(audit_records, RESULT_DESCRIBED)
     )

@@ -64,7 +64,7 @@ def decide_all(
     heads: Mapping[RunKey, Head],
     earlier: Mapping[RequestKey, RecordedResult],
     now_us: int,
-    new_id: Callable[[], str],
+    new_id: Callable[[int], str],
     atomic: bool,
 ) -> Decided:
     """Decide the saves of one call.
@@ -74,7 +74,7 @@ def decide_all(
         heads: The heads of their runs, locked; runs never written are left out.
         earlier: What is recorded of their requests.
         now_us: The database's clock, read after the heads were locked.
-        new_id: Makes snapshot ids.
+        new_id: Makes the id of a snapshot with a version.
         atomic: Whether the first refused save fails all.
 
     Raises AtomicBatchFailed when `atomic`.
@@ -86,15 +86,16 @@ def decide_all(
     for index, append in enumerate(appends):
         key, request = append.save.command.key, request_key(append)
         pending = moved.get(key)
+        head = pending.head if pending else heads.get(key)
         try:
             transition = apply_save(
                 append.save,
-                head=pending.head if pending else heads.get(key),
+                head=head,
                 earlier=recorded.get(request) or earlier.get(request),
                 now_us=now_us,
                 rules=append.rules,
                 skips_in_a_row=append.skips_in_a_row,
-                snapshot_id=new_id(),
+                snapshot_id=new_id((head.version if head else 0) + 1),
             )
         except Refused as error:
             if atomic:

@@ -4,11 +4,13 @@ A frame is zstd at level 3. With a base, the base's payload is the raw prefix th
 copy from: a conversation that grew by a message costs little more than the message (level 1 finds
 almost none of it). A frame that saves nothing is not used: the payload is then stored as it came.
 
-Reading trusts nothing. The frame says its size and it must be the size that the row says; a window
-larger than any state needs is refused; every payload on the way is compared with its SHA-256.
+Reading trusts nothing. A frame says its size and it must be the size that the row says; a window
+larger than any state needs is refused; and what comes out at the end of a chain is compared with
+the SHA-256 that was saved. What comes out on the way is not: a wrong payload in between cannot
+give the right one at the end, and hashing each would cost more than reading it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -27,8 +29,14 @@ SMALLEST_BYTES = 256
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 """No payload is larger; a row that says so is corrupt."""
 
-MAX_WINDOW_BYTES = 128 * 1024 * 1024
+MAX_WINDOW_LOG = 27
 """Room for a payload and its base at their largest."""
+
+LARGE_BASE_BYTES = 1024 * 1024
+"""The tables of level 3 hold the places of so much of a prefix, and forget what comes before it."""
+
+MAX_TABLE_LOG = 21
+"""Of larger tables: 8 bytes of prefix for each entry, so 16 MiB, which take 16 MiB for a moment."""
 
 
 class CorruptFrame(Exception):
@@ -37,39 +45,44 @@ class CorruptFrame(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A stored payload.
+    """A payload as it is to be stored.
 
     Attributes:
         base_version: The version of the snapshot that it builds on; None when it stands alone.
-        base_sha256: The SHA-256 of that snapshot's payload.
         depth: How many frames must be read before this one.
     """
 
     encoding: str
     data: bytes
     base_version: int | None = None
-    base_sha256: bytes | None = None
     depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A payload to build on, and its place in the chain."""
+    """A payload to build on, and its place in the chain.
+
+    Attributes:
+        chain_bytes: Of the payloads that must be read for this one, with its own.
+        expires_at_us: When it may go; None for never.
+    """
 
     version: int
     payload: bytes
-    sha256: bytes
     depth: int
+    chain_bytes: int
+    expires_at_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
-    """A frame as a row has it, with what the row says of its payload."""
+    """A frame as a row has it, with the size of its payload."""
 
-    frame: Frame
     version: int
     state_bytes: int
-    state_sha256: bytes
+    encoding: str
+    base_version: int | None
+    data: bytes
 
 
 def encode(payload: bytes, base: Base | None = None) -> Frame:
@@ -79,45 +92,63 @@ def encode(payload: bytes, base: Base | None = None) -> Frame:
     if base is None:
         data = zstandard.ZstdCompressor(level=LEVEL).compress(payload)
         return Frame(ZSTD, data) if len(data) < len(payload) else Frame(IDENTITY, payload)
-    compressor = zstandard.ZstdCompressor(dict_data=_prefix(base.payload), level=LEVEL)
-    data = compressor.compress(payload)
+    data = _compressor(base.payload, len(payload)).compress(payload)
     if len(data) >= len(payload):
         return Frame(IDENTITY, payload)
-    return Frame(ZSTD, data, base.version, base.sha256, base.depth + 1)
+    return Frame(ZSTD, data, base.version, base.depth + 1)
 
 
-def decode(chain: Sequence[StoredFrame]) -> bytes:
+def decode(
+    chain: Sequence[StoredFrame],
+    state_sha256: bytes,
+    known: Callable[[int], bytes | None] = lambda _version: None,
+) -> bytes:
     """Read the payload of the first frame; each following one is the base of the one before.
+
+    Args:
+        chain: From the frame that is wanted to the one that stands alone.
+        state_sha256: Of the payload that is wanted.
+        known: Gives payloads by their version, to begin with. They may be of versions that were
+            restored to something else meanwhile: then all frames are read.
 
     Raises CorruptFrame.
     """
     if not chain:
         raise CorruptFrame("there is no frame")
-    if chain[-1].frame.base_version is not None:
-        raise CorruptFrame("a base is missing")
-    payload: bytes | None = None
-    for position in range(len(chain) - 1, -1, -1):
-        stored = chain[position]
+    for stored, below in zip(chain, [*chain[1:], None], strict=True):
+        if stored.base_version != (None if below is None else below.version):
+            raise CorruptFrame("a base is missing")
+    for position, stored in enumerate(chain):
+        payload = known(stored.version)
         if payload is not None:
-            below = chain[position + 1]
-            named = (stored.frame.base_version, stored.frame.base_sha256)
-            if named != (below.version, below.state_sha256):
-                raise CorruptFrame("a frame names another base")
-        payload = _decode_one(stored, payload)
-    assert payload is not None  # noqa: S101  # the chain is not empty
+            try:
+                return _checked(_read(chain[:position], payload), state_sha256)
+            except CorruptFrame:
+                break  # what was known does not belong here
+    return _checked(_read(chain, None), state_sha256)
+
+
+def _checked(payload: bytes, state_sha256: bytes) -> bytes:
+    if sha256(payload).digest() != state_sha256:
+        raise CorruptFrame("the payload does not match its SHA-256")
     return payload
 
 
+def _read(chain: Sequence[StoredFrame], payload: bytes | None) -> bytes:
+    for stored in reversed(chain):
+        payload = _decode_one(stored, payload)
+    return payload or b""
+
+
 def _decode_one(stored: StoredFrame, base: bytes | None) -> bytes:
-    frame = stored.frame
-    if frame.encoding == IDENTITY:
-        payload = frame.data
-    elif frame.encoding == ZSTD:
-        payload = _decompress(frame.data, stored.state_bytes, base)
+    if stored.encoding == IDENTITY:
+        payload = stored.data
+    elif stored.encoding == ZSTD:
+        payload = _decompress(stored.data, stored.state_bytes, base)
     else:
         raise CorruptFrame("an unknown encoding")
-    if len(payload) != stored.state_bytes or sha256(payload).digest() != stored.state_sha256:
-        raise CorruptFrame("the payload does not match its SHA-256")
+    if len(payload) != stored.state_bytes:
+        raise CorruptFrame("the payload has another size")
     return payload
 
 
@@ -130,11 +161,28 @@ def _decompress(data: bytes, size_bytes: int, base: bytes | None) -> bytes:
             raise CorruptFrame("the frame's size is not the payload's")
         prefix = None if base is None else _prefix(base)
         decompressor = zstandard.ZstdDecompressor(
-            dict_data=prefix, max_window_size=MAX_WINDOW_BYTES
+            dict_data=prefix, max_window_size=1 << MAX_WINDOW_LOG
         )
         return decompressor.decompress(data, max_output_size=size_bytes, allow_extra_data=False)
     except zstandard.ZstdError:
         raise CorruptFrame("the frame cannot be read") from None
+
+
+def _compressor(base: bytes, size_bytes: int) -> zstandard.ZstdCompressor:
+    prefix = _prefix(base)
+    if len(base) <= LARGE_BASE_BYTES:
+        return zstandard.ZstdCompressor(dict_data=prefix, level=LEVEL)
+    # The tables must hold the whole base, and the window must reach back to its beginning.
+    table_log = min(MAX_TABLE_LOG, len(base).bit_length() - 3)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL,
+        source_size=size_bytes,
+        dict_size=len(base),
+        window_log=min(MAX_WINDOW_LOG, (len(base) + size_bytes).bit_length()),
+        hash_log=table_log,
+        chain_log=table_log,
+    )
+    return zstandard.ZstdCompressor(dict_data=prefix, compression_params=parameters)
 
 
 def _prefix(payload: bytes) -> zstandard.ZstdCompressionDict:

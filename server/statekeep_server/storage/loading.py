@@ -1,9 +1,16 @@
-"""What every store does with a snapshot before it answers a load, and when it has none."""
+"""What every store does alike: how it checks a snapshot, what it says without one, its minutes."""
 
 from hashlib import sha256
 
 from statekeep_server.domain.errors import RunNotFound, SnapshotNotFound, StateCorrupt
 from statekeep_server.domain.model import ById, ByVersion, Newest, RunKey, Selector, Snapshot
+
+MINUTE_US = 60_000_000
+
+
+def minute_of(time_us: int) -> int:
+    """The minute of a time. Results of requests are kept until a minute has passed whole."""
+    return time_us // MINUTE_US
 
 
 def verified(snapshot: Snapshot) -> Snapshot:

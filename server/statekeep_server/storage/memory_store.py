@@ -34,7 +34,7 @@ from statekeep_server.service.ports import (
     StoreStatistics,
 )
 from statekeep_server.storage.deciding import RequestKey, decide_all, request_key
-from statekeep_server.storage.loading import not_found, verified
+from statekeep_server.storage.loading import minute_of, not_found, verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class MemoryStateStore:
             heads={key: self._rows[key].head for key, _ in requests if key in self._rows},
             earlier={name: self._results[name][0] for name in requests if name in self._results},
             now_us=now_us,
-            new_id=self._new_id,
+            new_id=lambda _version: self._new_id(),
             atomic=atomic,
         )
         for written in decided.written:
@@ -216,7 +216,7 @@ class MemoryStateStore:
         old = [
             (at_us, name)
             for name, (_, at_us) in self._results.items()
-            if at_us < request_results_before_us
+            if minute_of(at_us) < minute_of(request_results_before_us)
         ]
         old = sorted(old)[: limit - len(expired)]
         for _, name in old:

@@ -77,7 +77,7 @@ class OneStatement:
         known: KnownHeads,
         clock: DatabaseClock,
         payloads: Payloads | None,
-        new_id: Callable[[], str],
+        new_id: Callable[[int], str],
     ) -> None:
         self._lane = lane
         self._known = known

@@ -1,12 +1,16 @@
-"""The payloads of busy runs: of each the newest one and its last keyframe.
+"""The payloads of busy runs: of each the newest one and its anchor.
 
 New frames build on them, and a load whose row says that the newest still stands need not fetch it.
 
 A frame builds on the snapshot that stands when it is written, which the head's lock (or the
-expectations of `one_statement`) keeps in place, so a base is never missing. When the chain gets
-too deep the next frame builds on the chain's keyframe instead, or stands alone where that saves
-too little or the keyframe might expire. What is remembered here was committed by this server;
-a run that another server wrote meanwhile has another head, and its next frame stands alone.
+expectations of `one_statement`) keeps in place, so a base is never missing. A chain of such frames
+is a segment, and begins with an *anchor*; when the segment is full, the next frame builds on its
+anchor and becomes the anchor of the next segment. So every version is a few frames away from one
+that stands alone, and most frames hold one step. A frame stands alone where no base is known, where
+building on one saves too little, and where its chain would get too long.
+
+What is remembered here was committed by this server; a run that another server wrote meanwhile has
+another head, and its next frame stands alone.
 """
 
 import asyncio
@@ -17,10 +21,23 @@ from cachetools import LRUCache
 
 from statekeep_server.domain.model import Head, RunKey, Snapshot
 from statekeep_server.domain.transition import Written
-from statekeep_server.storage.frames import IDENTITY, Base, Frame, encode
+from statekeep_server.storage.frames import Base, Frame, StoredFrame, encode
 
-MAX_DEPTH = 16
-"""Frames below a frame. A load reads them in one query and decodes each: about 0.1 ms apiece."""
+SEGMENT = 16
+"""Snapshots that build on one another, an anchor first."""
+ANCHORS = 16
+"""Anchors that build on one another, the one that stands alone first."""
+MAX_DEPTH = SEGMENT - 1 + ANCHORS - 1
+"""Frames below a frame: read in one query, and decoded in 10 microseconds apiece for 10 kB."""
+
+MAX_CHAIN_BYTES = 16 * 1024 * 1024
+MAX_CHAIN_TIMES = 8
+"""A load decodes no more than so many bytes, or so many times what it loads: large states have
+short chains."""
+
+ANCHOR_LIFE_US = 3_600 * 1_000_000
+"""What is built on an anchor that is not the head relies on its being there until the commit: an
+anchor that would expire so soon is not used."""
 
 ENTRY_OVERHEAD_BYTES = 1_000
 """The other values of a snapshot and its place in the cache, estimated from above."""
@@ -35,26 +52,21 @@ class Payload:
 
     Attributes:
         newest: The snapshot, with its state.
-        depth: Of its frame.
-        keyframe: The frame without a base under it; None where it may expire, or is not known.
+        base: The same as a base.
+        anchor: Of its segment; None where it is not known.
+        position: In its segment; 0 for the anchor.
     """
 
     newest: Snapshot
-    depth: int
-    keyframe: Base | None
+    base: Base
+    anchor: Base | None
+    position: int
 
     @property
     def size_bytes(self) -> int:
         """What it costs to remember."""
-        shared = self.keyframe is None or self.keyframe.version == self.newest.version
-        keyframe = 0 if shared or self.keyframe is None else len(self.keyframe.payload)
-        return self.newest.state_bytes + keyframe + ENTRY_OVERHEAD_BYTES
-
-    @property
-    def base(self) -> Base:
-        """The newest payload as a base."""
-        newest = self.newest
-        return Base(newest.version, newest.state or b"", newest.state_sha256, self.depth)
+        anchor = 0 if self.anchor is None or self.position == 0 else len(self.anchor.payload)
+        return self.newest.state_bytes + anchor + ENTRY_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +113,16 @@ class Payloads:
         for key, payload in framed.newest.items():
             self._remember(key, payload)
 
-    def loaded(self, snapshot: Snapshot, depth: int) -> None:
-        """Remember the newest snapshot of a run, as it was read."""
+    def loaded(self, snapshot: Snapshot, chain: Sequence[StoredFrame]) -> None:
+        """Remember the newest snapshot of a run, as it was read from a chain of frames."""
         known = self._payloads.get(snapshot.key)
         if known is None or known.newest.version < snapshot.version:
-            self._remember(snapshot.key, Payload(snapshot, depth, None))
+            depth = len(chain) - 1
+            chain_bytes = sum(stored.state_bytes for stored in chain)
+            payload = snapshot.state or b""
+            base = Base(snapshot.version, payload, depth, chain_bytes, snapshot.expires_at_us)
+            # Where its segment began is not known: as if it were right below.
+            self._remember(snapshot.key, Payload(snapshot, base, None, depth % SEGMENT))
 
     def newest(self, key: RunKey) -> Snapshot | None:
         """The newest snapshot that is remembered of a run; it need not stand any more."""
@@ -132,22 +149,53 @@ def frame_all(snapshots: Sequence[Snapshot], standing: Mapping[RunKey, Payload])
 
 def _frame_one(snapshot: Snapshot, standing: Payload | None) -> tuple[Frame, Payload]:
     payload = snapshot.state or b""
-    frame = _choose(payload, standing)
-    base = Base(snapshot.version, payload, snapshot.state_sha256, frame.depth)
-    keyframe = standing.keyframe if standing and frame.base_version is not None else base
-    if frame.base_version is None and snapshot.expires_at_us is not None:
-        keyframe = None
-    return frame, Payload(snapshot, frame.depth, keyframe)
+    frame, base, position = _choose(snapshot, payload, standing)
+    own = Base(
+        snapshot.version,
+        payload,
+        frame.depth,
+        len(payload) + (0 if base is None else base.chain_bytes),
+        snapshot.expires_at_us,
+    )
+    anchor = own if position == 0 or standing is None else standing.anchor
+    return frame, Payload(snapshot, own, anchor, position)
 
 
-def _choose(payload: bytes, standing: Payload | None) -> Frame:
-    if standing is None:
-        return encode(payload)
-    base = standing.base if standing.depth < MAX_DEPTH else standing.keyframe
-    if base is None:
-        return encode(payload)
-    frame = encode(payload, base)
-    if frame.encoding == IDENTITY or 2 * len(frame.data) <= len(payload):
-        return frame
+def _choose(
+    snapshot: Snapshot, payload: bytes, standing: Payload | None
+) -> tuple[Frame, Base | None, int]:
+    """Frame a payload; return the frame, its base, and its position in its segment."""
+    base, position = _base(snapshot, standing)
+    if base is not None:
+        frame = encode(payload, base)
+        if frame.base_version is not None and 2 * len(frame.data) <= len(payload):
+            return frame, base, position
     # It shares too little with its base to be worth a chain.
-    return encode(payload)
+    return encode(payload), None, 0
+
+
+def _base(snapshot: Snapshot, standing: Payload | None) -> tuple[Base | None, int]:
+    """Choose what to build on, and the position in the segment that results."""
+    if standing is None:
+        return None, 0
+    size_bytes = snapshot.state_bytes
+    room_bytes = max(MAX_CHAIN_BYTES, MAX_CHAIN_TIMES * size_bytes) - size_bytes
+    newest, anchor = standing.base, standing.anchor
+    if (
+        standing.position + 1 < SEGMENT
+        and newest.depth < MAX_DEPTH
+        and newest.chain_bytes <= room_bytes
+    ):
+        return newest, standing.position + 1
+    if (
+        anchor is not None
+        and anchor.depth + 1 < ANCHORS
+        and anchor.chain_bytes <= room_bytes
+        and _lives(anchor, snapshot.persisted_at_us)
+    ):
+        return anchor, 0
+    return None, 0
+
+
+def _lives(anchor: Base, now_us: int) -> bool:
+    return anchor.expires_at_us is None or anchor.expires_at_us > now_us + ANCHOR_LIFE_US

@@ -1,57 +1,28 @@
-"""The statements that only read: the barrier, loads and lists. Each is one statement."""
+"""The statements of the barrier and of the lists. Each is one statement."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Integer,
-    RowMapping,
-    Select,
-    and_,
-    bindparam,
-    case,
-    false,
-    literal_column,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, false, or_, select
 
-from statekeep_server.domain.errors import StateCorrupt
-from statekeep_server.domain.model import (
-    ById,
-    ByVersion,
-    LoadedState,
-    Newest,
-    Run,
-    RunKey,
-    Selector,
-)
+from statekeep_server.domain.model import Run, RunKey
 from statekeep_server.service.ports import Probe, RunCursor, RunPage, SnapshotPage, Standing
+from statekeep_server.storage.chains import Statement, is_live
 from statekeep_server.storage.dialect import Dialect
-from statekeep_server.storage.frames import CorruptFrame, StoredFrame, decode
-from statekeep_server.storage.loading import not_found
+from statekeep_server.storage.loading import minute_of
 from statekeep_server.storage.rows import (
-    FRAME_COLUMNS,
+    DESCRIBED,
     HEAD_COLUMNS,
     RESULT_COLUMNS,
+    RESULT_DESCRIBED,
     SNAPSHOT_COLUMNS,
-    read_frame,
     read_head,
     read_result,
     read_snapshot,
 )
-from statekeep_server.storage.tables import heads, request_results, snapshots
+from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
 
 PROBE = ("tenant", "run_id", "request_id")
-
-MAX_CHAIN = 64
-"""No chain is so long; one that seems to be is corrupt, and must not be read for ever."""
-
-Statement = tuple[Select[Any], dict[str, object]]
-"""A statement and its parameters."""
 
 
 class Reading:
@@ -60,7 +31,6 @@ class Reading:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self.barrier_statement = _barrier(dialect)
-        self._load = select_chain(is_live(dialect))
 
     def barrier(self, probes: Sequence[Probe]) -> Statement:
         """Ask for heads, earlier results and the clock, at one moment."""
@@ -72,24 +42,11 @@ class Reading:
         by_position = {self._dialect.position(row["position"]): row for row in rows}
         return [_standing(probe, by_position[i]) for i, probe in enumerate(probes)]
 
-    def load(self, key: RunKey, selector: Selector) -> Statement:
-        """Ask for the newest live snapshot that is selected, and the head's version."""
-        parameters: dict[str, object] = {"tenant": key.tenant, "run_id": key.run_id}
-        match selector:
-            case ByVersion(version):
-                selected = snapshots.c.version == bindparam("selected")
-                parameters["selected"] = version
-            case ById(snapshot_id):
-                selected = snapshots.c.snapshot_id == bindparam("selected")
-                parameters["selected"] = snapshot_id
-            case Newest():
-                return self._load, parameters
-        return select_chain(and_(is_live(self._dialect), selected)), parameters
-
     def list_snapshots(self, key: RunKey, *, limit: int, before_version: int | None) -> Statement:
         """Ask for a page and one snapshot more."""
         statement = (
             select(*SNAPSHOT_COLUMNS)
+            .select_from(snapshots.join(audit_records, DESCRIBED))
             .where(
                 snapshots.c.tenant == key.tenant,
                 snapshots.c.run_id == key.run_id,
@@ -123,7 +80,8 @@ class Reading:
                 heads.c.persisted_at_us,
             )
             .where(heads.c.tenant == tenant, heads.c.deleted == false())
-            .order_by(heads.c.persisted_at_us.desc(), heads.c.run_id)
+            # By the minute for its index; within it the database sorts the rest.
+            .order_by(heads.c.active_minute.desc(), heads.c.persisted_at_us.desc(), heads.c.run_id)
             .limit(limit + 1)
         )
         for column, value in ((heads.c.thread_id, thread_id), (heads.c.user_id, user_id)):
@@ -135,33 +93,6 @@ class Reading:
         if after is not None:
             statement = statement.where(_after(after))
         return statement, {}
-
-
-def read_loaded(key: RunKey, selector: Selector, rows: Sequence[RowMapping]) -> LoadedState:
-    """Read the answer of `load`.
-
-    Raises RunNotFound, SnapshotNotFound or StateCorrupt.
-    """
-    if not rows:
-        raise not_found(key, selector)
-    row = min(rows, key=itemgetter("place"))
-    snapshot = read_snapshot(key, row)
-    try:
-        state = decode(chained(rows))
-    except CorruptFrame as error:
-        raise StateCorrupt(key.run_id, snapshot.snapshot_id) from error
-    return LoadedState(snapshot=replace(snapshot, state=state), head_version=row["head_version"])
-
-
-def frame_depth(rows: Sequence[RowMapping]) -> int:
-    """The depth of the frame that `read_loaded` read."""
-    depth: int = min(rows, key=itemgetter("place"))["snapshots_depth"]
-    return depth
-
-
-def chained(rows: Sequence[RowMapping]) -> list[StoredFrame]:
-    """Make the frames of `select_chain`, each before the one that it builds on."""
-    return [read_frame(row) for row in sorted(rows, key=itemgetter("place"))]
 
 
 def read_snapshots(key: RunKey, limit: int, rows: Sequence[RowMapping]) -> SnapshotPage:
@@ -187,19 +118,14 @@ def read_runs(tenant: str, limit: int, rows: Sequence[RowMapping]) -> RunPage:
     return RunPage(page, RunCursor(page[-1].persisted_at_us, page[-1].key.run_id) if more else None)
 
 
-def is_live(dialect: Dialect) -> ColumnElement[bool]:
-    """Whether a snapshot has not expired."""
-    expires = snapshots.c.expires_at_us
-    return or_(expires.is_(None), expires > dialect.now_us)
-
-
 def _after(cursor: RunCursor) -> ColumnElement[bool]:
+    time_us = heads.c.persisted_at_us
     return and_(
-        # Said twice: the first part alone finds its place in the index.
-        heads.c.persisted_at_us <= cursor.persisted_at_us,
+        # The minute says nothing new, but finds its place in the index.
+        heads.c.active_minute <= minute_of(cursor.persisted_at_us),
         or_(
-            heads.c.persisted_at_us < cursor.persisted_at_us,
-            heads.c.run_id > cursor.run_id,
+            time_us < cursor.persisted_at_us,
+            and_(time_us == cursor.persisted_at_us, heads.c.run_id > cursor.run_id),
         ),
     )
 
@@ -215,38 +141,10 @@ def _barrier(dialect: Dialect) -> Select[Any]:
     ).select_from(
         asked.outerjoin(
             heads, and_(heads.c.tenant == asked.c.tenant, heads.c.run_id == asked.c.run_id)
-        ).outerjoin(
+        )
+        .outerjoin(
             request_results,
             and_(*(request_results.c[name] == asked.c[name] for name in PROBE)),
         )
+        .outerjoin(audit_records, RESULT_DESCRIBED)
     )
-
-
-def select_chain(selected: ColumnElement[bool]) -> Select[Any]:
-    """Select the newest snapshot of a run that is `selected`, and then the bases of its frame.
-
-    From the first base to the last, whatever their expiry: what builds on them may be live.
-    """
-    same_run = and_(heads.c.tenant == snapshots.c.tenant, heads.c.run_id == snapshots.c.run_id)
-    of_run = and_(
-        snapshots.c.tenant == bindparam("tenant"), snapshots.c.run_id == bindparam("run_id")
-    )
-    columns = (*SNAPSHOT_COLUMNS, *FRAME_COLUMNS)
-    newest = (
-        select(heads.c.version.label("head_version"), *columns)
-        .select_from(heads.join(snapshots, same_run))
-        .where(of_run, selected)
-        .order_by(snapshots.c.version.desc())
-        .limit(1)
-        .subquery("newest")
-    )
-    chain = select(literal_column("0", Integer).label("place"), *newest.c).cte(
-        "chain", recursive=True
-    )
-    chain = chain.union_all(
-        select(chain.c.place + 1, chain.c.head_version, *columns)
-        .select_from(chain.join(snapshots, snapshots.c.version == chain.c.snapshots_base_version))
-        .where(of_run, chain.c.place < MAX_CHAIN)
-    )
-    # Ordered by `chained`: a database would sort the payloads with the rows.
-    return select(*chain.c)

@@ -1,16 +1,16 @@
 """The transactions that take away: the deletion of a run, and the sweep of what has expired."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, Table, and_, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Select, Table, and_, bindparam, delete, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statekeep_server.domain.model import RunKey
 from statekeep_server.domain.transition import apply_delete
 from statekeep_server.storage.appending import MOVE_HEAD, REQUEST, Appending, of_key
 from statekeep_server.storage.dialect import Dialect
-from statekeep_server.storage.rebasing import SNAPSHOT, Rebasing
+from statekeep_server.storage.loading import minute_of
+from statekeep_server.storage.rebasing import SNAPSHOT, Name, Rebasing, is_named, named_rows
 from statekeep_server.storage.rows import audit_row, head_row
 from statekeep_server.storage.tables import audit_records, request_results, snapshots
 from statekeep_server.storage.transactions import Done
@@ -31,7 +31,7 @@ class Removing:
         self._appending = appending
         self._rebasing = Rebasing(dialect)
         self._expired = _expired(dialect)
-        self._delete_snapshots = _delete_named(dialect, snapshots, SNAPSHOT)
+        self._delete_snapshots = delete(snapshots).where(is_named(dialect, snapshots))
 
     async def delete_run(self, connection: AsyncConnection, key: RunKey) -> Done[int]:
         """Delete a run; answer with how many snapshots went."""
@@ -65,33 +65,31 @@ class Removing:
 
         Runs that somebody is writing are left for the next sweep: nobody waits for this one.
         """
-        found = (await connection.execute(self._expired, {"limit": limit})).mappings().all()
-        keys = {_key(row) for row in found}
+        found = (await connection.execute(self._expired, {"limit": limit})).all()
+        names: list[Name] = [(row.tenant, row.run_id, row.version) for row in found]
+        keys = {_key(name) for name in names}
         locked = await self._appending.lock_free(connection, sorted(keys)) if keys else {}
-        expired = [row for row in found if _key(row) in locked]
-        if not expired:
+        names = [name for name in names if _key(name) in locked]
+        if not names:
             return 0, 0
-        names = [tuple(str(row[name]) for name in SNAPSHOT) for row in expired]
         staying = await self._rebasing.free(connection, names)
-        expired = [row for row, name in zip(expired, names, strict=True) if name not in staying]
-        gone = await connection.execute(
-            self._delete_snapshots,
-            self._dialect.asked_rows(SNAPSHOT, [[row[n] for n in SNAPSHOT] for row in expired]),
-        )
+        going = [name for name in names if name not in staying]
+        asked = self._dialect.asked_rows(SNAPSHOT, named_rows(going))
+        gone = await connection.execute(self._delete_snapshots, asked)
         # A head that has moved on since does not name any of them.
-        went = {(_key(row), row["snapshot_id"]) for row in expired}
+        went = {(_key(name), name[2]) for name in going}
         moved = [
             {**of_key(key), **NOTHING_STANDS}
             for key, lock in locked.items()
-            if lock.head and (key, lock.head.snapshot_id) in went
+            if lock.head and lock.head.snapshot_id and (key, lock.head.version) in went
         ]
         if moved:
             await connection.execute(MOVE_HEAD, moved)
         return gone.rowcount, len(moved)
 
 
-def _key(row: RowMapping) -> RunKey:
-    return RunKey(row["tenant"], row["run_id"])
+def _key(name: Name) -> RunKey:
+    return RunKey(name[0], name[1])
 
 
 def _expired(dialect: Dialect) -> Select[Any]:
@@ -112,18 +110,12 @@ def _delete_of_run(table: Table) -> Any:
     )
 
 
-def _delete_named(dialect: Dialect, table: Table, names: Sequence[str]) -> Any:
-    asked = dialect.asked(*names)
-    named = select(*(asked.c[name] for name in names))
-    return delete(table).where(tuple_(*(table.c[name] for name in names)).in_(named))
-
-
 def _delete_old_results(limit: int, before_us: int) -> Any:
     key = [request_results.c[name] for name in REQUEST]
     oldest = (
         select(*key)
-        .where(request_results.c.recorded_at_us < before_us)
-        .order_by(request_results.c.recorded_at_us)
+        .where(request_results.c.recorded_minute < minute_of(before_us))
+        .order_by(request_results.c.recorded_minute)
         .limit(limit)
     )
     return delete(request_results).where(tuple_(*key).in_(oldest))

@@ -1,16 +1,24 @@
 """Rows of the tables, made of values of the domain and turned back into them."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, RowMapping, Table
+from sqlalchemy import ColumnElement, RowMapping, Table, and_
 
 from statekeep_server.domain.audit import AuditRecord
-from statekeep_server.domain.model import Head, Outcome, Reason, RunKey, SaveResult, Snapshot
+from statekeep_server.domain.model import (
+    JSON_CONTENT_TYPE,
+    Head,
+    Outcome,
+    Reason,
+    RunKey,
+    SaveResult,
+    Snapshot,
+)
 from statekeep_server.domain.transition import RecordedResult
 from statekeep_server.storage.frames import IDENTITY, Frame, StoredFrame
+from statekeep_server.storage.loading import minute_of
 from statekeep_server.storage.tables import (
     audit_records,
     heads,
@@ -33,42 +41,30 @@ _HEAD = (
     "expires_at_us",
     "writer_sequence",
 )
-_SNAPSHOT = (
-    "snapshot_id",
-    "version",
+_READ_HEAD = tuple(name for name in _HEAD if name != "snapshot_id")
+# A snapshot is what its own row says of it, and what its audit record says.
+_SNAPSHOT = ("version", "agent_phase", "expires_at_us", "state_bytes")
+_DESCRIPTION = (
     "thread_id",
     "user_id",
     "checkpoint_type",
-    "agent_phase",
     "is_recovery_point",
-    "persisted_at_us",
-    "expires_at_us",
-    "content_type",
-    "state_bytes",
     "state_sha256",
     "comparison_hash",
 )
-_AUDIT = (
-    "version",
-    "kind",
-    "snapshot_id",
-    "state_sha256",
-    "comparison_hash",
-    "checkpoint_type",
-    "thread_id",
-    "user_id",
-    "is_recovery_point",
-    "request_id",
-    "recorded_at_us",
-    "previous_hash",
-    "hash",
-)
-_RESULT = ("snapshot_id", "version", "state_sha256", "comparison_hash")
+_AUDIT = ("version", *_DESCRIPTION, "request_id", "recorded_at_us", "hash")
+# Likewise what a request id remembers.
+_RECORDED = ("state_sha256", "comparison_hash")
 
 
-def _columns(table: Table, names: Sequence[str]) -> tuple[ColumnElement[Any], ...]:
+def _columns(table: Table, *names: str) -> tuple[ColumnElement[Any], ...]:
     """Name columns by their table too, so that a join of tables keeps them apart."""
     return tuple(table.c[name].label(f"{table.name}_{name}") for name in names)
+
+
+def _snapshot_id(value: object) -> str | None:
+    """Read an id; the driver itself has a type of its own for it."""
+    return None if value is None else str(value)
 
 
 def key_row(key: RunKey) -> Row:
@@ -78,12 +74,16 @@ def key_row(key: RunKey) -> Row:
 
 # Heads.
 
-HEAD_COLUMNS = _columns(heads, _HEAD)
+HEAD_COLUMNS = _columns(heads, *_HEAD)
 
 
 def head_row(head: Head) -> Row:
     """Make the columns of a head, those for the list of runs aside."""
-    return {**key_row(head.key), **{name: getattr(head, name) for name in _HEAD}}
+    return {
+        **key_row(head.key),
+        **{name: getattr(head, name) for name in _HEAD},
+        "active_minute": minute_of(head.persisted_at_us),
+    }
 
 
 def new_head_row(key: RunKey) -> Row:
@@ -95,6 +95,7 @@ def new_head_row(key: RunKey) -> Row:
         "field_digests": b"",
         "audit_hash": b"",
         "persisted_at_us": 0,
+        "active_minute": 0,
         "thread_id": "",
         "user_id": "",
         "deleted": False,
@@ -105,17 +106,29 @@ def read_head(key: RunKey, row: RowMapping) -> Head | None:
     """Make a head of `HEAD_COLUMNS`; None where a join found none, or it was never written."""
     if not row["heads_version"]:
         return None
-    return Head(key=key, **{name: row[f"heads_{name}"] for name in _HEAD})
+    return Head(
+        key=key,
+        snapshot_id=_snapshot_id(row["heads_snapshot_id"]),
+        **{name: row[f"heads_{name}"] for name in _READ_HEAD},
+    )
 
 
 # Snapshots.
 
-SNAPSHOT_COLUMNS = (*_columns(snapshots, _SNAPSHOT), snapshots.c.execution_context)
+FRAME_COLUMNS = _columns(snapshots, "version", "state_bytes", "encoding", "base_version", "state")
 
+DESCRIPTION_COLUMNS = (
+    *_columns(snapshots, "agent_phase", "expires_at_us", "content_type", "execution_context"),
+    *_columns(audit_records, "snapshot_id", *_DESCRIPTION, "recorded_at_us"),
+)
+"""Of a join with the audit record of the version: `DESCRIBED`."""
 
-FRAME_COLUMNS = _columns(
-    snapshots,
-    ("encoding", "base_version", "base_sha256", "depth", "state"),
+SNAPSHOT_COLUMNS = (*FRAME_COLUMNS[:2], *DESCRIPTION_COLUMNS)
+
+DESCRIBED = and_(
+    audit_records.c.tenant == snapshots.c.tenant,
+    audit_records.c.run_id == snapshots.c.run_id,
+    audit_records.c.version == snapshots.c.version,
 )
 
 
@@ -123,31 +136,27 @@ def snapshot_row(snapshot: Snapshot, frame: Frame | None = None) -> Row:
     """Make the row of a snapshot; without a frame the payload is stored as it came."""
     if frame is None:
         frame = Frame(IDENTITY, snapshot.state or b"")
+    is_json = snapshot.content_type == JSON_CONTENT_TYPE
     return {
         **key_row(snapshot.key),
         **{name: getattr(snapshot, name) for name in _SNAPSHOT},
+        "content_type": None if is_json else snapshot.content_type,
         "execution_context": _to_json(dict(snapshot.execution_context)),
         "encoding": frame.encoding,
         "base_version": frame.base_version,
-        "base_sha256": frame.base_sha256,
         "depth": frame.depth,
         "state": frame.data,
     }
 
 
 def read_frame(row: RowMapping) -> StoredFrame:
-    """Make a frame of `FRAME_COLUMNS` and `SNAPSHOT_COLUMNS`."""
+    """Make a frame of `FRAME_COLUMNS`."""
     return StoredFrame(
-        Frame(
-            encoding=row["snapshots_encoding"],
-            data=row["snapshots_state"],
-            base_version=row["snapshots_base_version"],
-            base_sha256=row["snapshots_base_sha256"],
-            depth=row["snapshots_depth"],
-        ),
         version=row["snapshots_version"],
         state_bytes=row["snapshots_state_bytes"],
-        state_sha256=row["snapshots_state_sha256"],
+        encoding=row["snapshots_encoding"],
+        base_version=row["snapshots_base_version"],
+        data=row["snapshots_state"],
     )
 
 
@@ -155,40 +164,61 @@ def read_snapshot(key: RunKey, row: RowMapping, state: bytes | None = None) -> S
     """Make a snapshot of `SNAPSHOT_COLUMNS`."""
     return Snapshot(
         key=key,
+        snapshot_id=str(row["audit_records_snapshot_id"]),
         **{name: row[f"snapshots_{name}"] for name in _SNAPSHOT},
-        execution_context=tuple(json.loads(row["execution_context"]).items()),
+        **{name: row[f"audit_records_{name}"] for name in _DESCRIPTION},
+        content_type=row["snapshots_content_type"] or JSON_CONTENT_TYPE,
+        execution_context=tuple(json.loads(row["snapshots_execution_context"]).items()),
+        persisted_at_us=row["audit_records_recorded_at_us"],
         state=state,
     )
 
 
 # Audit records.
 
-AUDIT_COLUMNS = _columns(audit_records, _AUDIT)
+AUDIT_COLUMNS = _columns(audit_records, "snapshot_id", *_AUDIT)
 
 
 def audit_row(record: AuditRecord) -> Row:
     """Make the row of an audit record."""
-    return {**key_row(record.key), **{name: getattr(record, name) for name in _AUDIT}}
+    return {
+        **key_row(record.key),
+        "snapshot_id": record.snapshot_id,
+        **{name: getattr(record, name) for name in _AUDIT},
+    }
 
 
 def read_audit(key: RunKey, row: RowMapping) -> AuditRecord:
     """Make an audit record of `AUDIT_COLUMNS`."""
-    return AuditRecord(key=key, **{name: row[f"audit_records_{name}"] for name in _AUDIT})
+    snapshot_id = _snapshot_id(row["audit_records_snapshot_id"])
+    return AuditRecord(
+        key=key,
+        kind="DELETE" if snapshot_id is None else "SAVE",
+        snapshot_id=snapshot_id,
+        **{name: row[f"audit_records_{name}"] for name in _AUDIT},
+    )
 
 
 # Results of requests.
 
-RESULT_COLUMNS = _columns(
-    request_results,
-    (
+RESULT_COLUMNS = (
+    *_columns(
+        request_results,
         "request_id",
-        "fingerprint",
-        "outcome",
+        "version",
         "reason",
-        *_RESULT,
+        "fingerprint",
         "changed_fields",
         "changed_fields_truncated",
     ),
+    *_columns(audit_records, "snapshot_id", *_RECORDED),
+)
+"""Of a join with the audit record of the version: `RESULT_DESCRIBED`."""
+
+RESULT_DESCRIBED = and_(
+    audit_records.c.tenant == request_results.c.tenant,
+    audit_records.c.run_id == request_results.c.run_id,
+    audit_records.c.version == request_results.c.version,
 )
 
 
@@ -197,14 +227,13 @@ def result_row(key: RunKey, recorded: RecordedResult, recorded_at_us: int) -> Ro
     result = recorded.result
     return {
         **key_row(key),
-        **{name: getattr(result, name) for name in _RESULT},
         "request_id": result.request_id,
-        "fingerprint": recorded.fingerprint,
-        "outcome": result.outcome.value,
+        "version": result.version,
         "reason": result.reason.value,
+        "fingerprint": recorded.fingerprint,
         "changed_fields": _to_json(result.changed_fields),
         "changed_fields_truncated": result.changed_fields_truncated,
-        "recorded_at_us": recorded_at_us,
+        "recorded_minute": minute_of(recorded_at_us),
     }
 
 
@@ -212,10 +241,13 @@ def read_result(row: RowMapping) -> RecordedResult | None:
     """Make a recorded result of `RESULT_COLUMNS`; None where a join found none."""
     if row["request_results_fingerprint"] is None:
         return None
+    reason = Reason(row["request_results_reason"])
     result = SaveResult(
-        outcome=Outcome(row["request_results_outcome"]),
-        reason=Reason(row["request_results_reason"]),
-        **{name: row[f"request_results_{name}"] for name in _RESULT},
+        outcome=Outcome.SKIPPED if reason is Reason.UNCHANGED else Outcome.PERSISTED,
+        reason=reason,
+        snapshot_id=str(row["audit_records_snapshot_id"]),
+        version=row["request_results_version"],
+        **{name: row[f"audit_records_{name}"] for name in _RECORDED},
         changed_fields=tuple(json.loads(row["request_results_changed_fields"])),
         changed_fields_truncated=row["request_results_changed_fields_truncated"],
         request_id=row["request_results_request_id"],

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from statekeep_server.domain.errors import SchemaMismatch
 from statekeep_server.storage.translate import DRIVER_ERRORS, diagnose, unavailable
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The newest migration's, and the only one that this server works with."""
 
 VERSION_TABLE = "statekeep_schema_version"

@@ -31,6 +31,15 @@ from statekeep_server.service.ports import (
     StoreStatistics,
 )
 from statekeep_server.storage.appending import Appended, Appending
+from statekeep_server.storage.chains import (
+    Chains,
+    FoundState,
+    Rows,
+    Statement,
+    read_described,
+    read_loaded,
+    selected_version,
+)
 from statekeep_server.storage.durability import require_durable_postgresql, require_durable_sqlite
 from statekeep_server.storage.engine import (
     UNCOUNTED,
@@ -41,16 +50,12 @@ from statekeep_server.storage.engine import (
 )
 from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
 from statekeep_server.storage.lane import Lane, RawStatement
+from statekeep_server.storage.loading import not_found
 from statekeep_server.storage.newest import NewestStates
 from statekeep_server.storage.one_statement import OneStatement
 from statekeep_server.storage.payloads import Payloads
-from statekeep_server.storage.reading import (
-    Reading,
-    frame_depth,
-    read_loaded,
-    read_runs,
-    read_snapshots,
-)
+from statekeep_server.storage.read_payloads import ReadPayloads
+from statekeep_server.storage.reading import Reading, read_runs, read_snapshots
 from statekeep_server.storage.removing import Removing
 from statekeep_server.storage.schema import (
     SCHEMA_REVISION,
@@ -58,6 +63,7 @@ from statekeep_server.storage.schema import (
     require_revision,
 )
 from statekeep_server.storage.sessions import connection_of, staging
+from statekeep_server.storage.snapshot_ids import name_snapshot
 from statekeep_server.storage.transactions import Done, StartOver, Transactions
 from statekeep_server.storage.translate import LOCKED, READ_ONLY, translated
 from statekeep_server.storage.urls import parse_database_url
@@ -72,6 +78,10 @@ class StoreMemory:
 
 
 NO_MEMORY = StoreMemory()
+
+READ_SHARE = 4
+"""A quarter of the payloads in memory are of versions that were read, the rest of those to build
+on."""
 
 
 @asynccontextmanager
@@ -139,8 +149,18 @@ class SqlStateStore:
         self._pool = pool
         self._transactions = Transactions(engines)
         self._reading = Reading(engines.dialect)
-        self._payloads = Payloads(memory.payloads_bytes) if memory.payloads_bytes else None
-        self._appending = Appending(engines.dialect, new_id, self._payloads)
+        read_bytes = memory.payloads_bytes // READ_SHARE
+        self._payloads = (
+            Payloads(memory.payloads_bytes - read_bytes) if memory.payloads_bytes else None
+        )
+        self._read_payloads = ReadPayloads(read_bytes)
+        self._chains = Chains(engines.dialect)
+        self._raw_chains: dict[object, RawStatement] = {}
+
+        def new_snapshot_id(version: int) -> str:
+            return name_snapshot(new_id(), version)
+
+        self._appending = Appending(engines.dialect, new_snapshot_id, self._payloads)
         self._removing = Removing(engines.dialect, self._appending)
         self._known = KnownHeads(memory.heads_bytes)
         self._clock = DatabaseClock(time.monotonic)
@@ -152,14 +172,14 @@ class SqlStateStore:
         self._one_statement: OneStatement | None = None
         if can and memory.heads_bytes:
             # Probes, loads and saves follow one another, each kind by itself.
-            self._read_lane, self._load_lane, self._write_lane = self._lanes = [
+            self._read_lane, self._load_lane, self._version_lane, self._write_lane = self._lanes = [
                 Lane(engines, max_age_s=pool.pool_recycle_s, monotonic_s=time.monotonic)
-                for _ in range(3)
+                for _ in range(4)
             ]
             self._newest = NewestStates(engines.dialect)
             self._raw_barrier = RawStatement(self._reading.barrier_statement)
             self._one_statement = OneStatement(
-                self._write_lane, self._known, self._clock, self._payloads, new_id
+                self._write_lane, self._known, self._clock, self._payloads, new_snapshot_id
             )
 
     async def open(self) -> None:
@@ -254,10 +274,27 @@ class SqlStateStore:
 
     async def load(self, key: RunKey, selector: Selector) -> LoadedState:
         """Read a snapshot with its state."""
-        rows = await self._transactions.read(*self._reading.load(key, selector))
-        loaded = read_loaded(key, selector, rows)
-        self._remember(loaded, frame_depth(rows))
-        return loaded
+        if self._read_payloads.holds(key, selected_version(selector)):
+            rows = await self._read_rows(self._chains.describe(key, selector))
+            again = self._read_payloads.complete(read_described(key, selector, rows))
+            if again is not None:
+                return again
+        rows = await self._read_rows(self._chains.load(key, selector))
+        found = read_loaded(key, selector, rows, self._read_payloads.of_run(key))
+        self._remember(found)
+        return found.loaded
+
+    async def _read_rows(self, statement: Statement | None) -> Rows:
+        if statement is None:
+            return ()
+        if not self._lanes:
+            return await self._transactions.read(*statement)
+        selection, parameters = statement
+        raw = self._raw_chains.get(selection)
+        if raw is None:
+            raw = self._raw_chains[selection] = RawStatement(selection)
+        async with self._transactions.passed():
+            return await self._version_lane.read(raw.text, *raw.arguments(parameters))
 
     async def load_newest(self, keys: Sequence[RunKey]) -> Sequence[LoadedState | StateError]:
         """Read the newest snapshots of many runs, in one statement where there is one."""
@@ -289,10 +326,11 @@ class SqlStateStore:
             if found is None:
                 answers.append(await self._load_or_error(key))
                 continue
-            loaded, depth = found
-            if isinstance(loaded, LoadedState) and key not in remembered:
-                self._remember(loaded, depth)
-            answers.append(loaded)
+            if isinstance(found, FoundState):
+                self._remember(found)
+                answers.append(found.loaded)
+            else:
+                answers.append(found)
         return answers
 
     async def _load_or_error(self, key: RunKey) -> LoadedState | StateError:
@@ -301,17 +339,23 @@ class SqlStateStore:
         except StateError as error:
             return error
 
-    def _remember(self, loaded: LoadedState, depth: int) -> None:
-        if self._payloads is not None and loaded.snapshot.version == loaded.head_version:
-            self._payloads.loaded(loaded.snapshot, depth)
+    def _remember(self, found: FoundState) -> None:
+        snapshot = found.loaded.snapshot
+        if snapshot.version != found.loaded.head_version:
+            self._read_payloads.remember(snapshot)
+        elif self._payloads is not None:
+            self._payloads.loaded(snapshot, found.chain)
 
     async def load_in_session(
         self, session: object, key: RunKey, selector: Selector
     ) -> LoadedState:
         """Read a snapshot with its state in the caller's transaction."""
         connection = await connection_of(session, self._engines.dialect)
-        result = await translated(connection.execute(*self._reading.load(key, selector)))
-        return read_loaded(key, selector, result.mappings().all())
+        statement = self._chains.load(key, selector)
+        if statement is None:
+            raise not_found(key, selector)
+        result = await translated(connection.execute(*statement))
+        return read_loaded(key, selector, result.mappings().all()).loaded
 
     async def list_snapshots(
         self, key: RunKey, *, limit: int, before_version: int | None = None

@@ -4,23 +4,59 @@ Every key of states begins with the tenant and the run, and a save touches rows 
 that a distributed database can shard by run. The two tables of flags are small and never sharded.
 Times are microseconds since the Unix epoch by the database's clock. The migrations create these
 tables; a test holds the two together.
+
+What a row says is said once: what describes a version is in its audit record, which is never
+deleted, and snapshots and request results name it by its version. Columns are in the order of
+their alignment, the widest first, so that PostgreSQL fills no gaps between them.
 """
+
+import uuid
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
+    TypeDecorator,
+    Uuid,
 )
 from sqlalchemy.types import TypeEngine
 
 METADATA = MetaData()
+
+
+class SnapshotId(TypeDecorator[str]):
+    """An id in 16 bytes: a uuid on PostgreSQL, a blob on SQLite."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column's type."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(Uuid(as_uuid=False))
+        return dialect.type_descriptor(LargeBinary())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> object:
+        """Pack an id."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return uuid.UUID(value).bytes
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
+        """Unpack an id."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return str(uuid.UUID(bytes=value))
 
 
 def _text_key() -> TypeEngine[str]:
@@ -31,33 +67,36 @@ def _text_key() -> TypeEngine[str]:
 heads = Table(
     "heads",
     METADATA,
-    Column("tenant", _text_key(), nullable=False),
-    Column("run_id", _text_key(), nullable=False),
     # 0 only inside the transaction that writes the run for the first time.
     Column("version", BigInteger, nullable=False),
-    Column("snapshot_id", Text),
-    Column("comparison_hash", LargeBinary),
-    Column("state_sha256", LargeBinary),
-    Column("field_digests", LargeBinary, nullable=False),
-    Column("audit_hash", LargeBinary, nullable=False),
     Column("persisted_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),
     Column("writer_sequence", BigInteger),
-    # From here on: of the newest write, for the list of runs.
+    # Of `persisted_at_us`. A save in the minute of the one before changes nothing that an index
+    # holds, so that PostgreSQL touches no index for it.
+    Column("active_minute", Integer, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("snapshot_id", SnapshotId),
+    Column("tenant", _text_key(), nullable=False),
+    Column("run_id", _text_key(), nullable=False),
+    # Of the newest write, for the list of runs, like `deleted`.
     Column("thread_id", _text_key(), nullable=False),
     Column("user_id", _text_key(), nullable=False),
-    Column("deleted", Boolean, nullable=False),
+    Column("comparison_hash", LargeBinary),
+    Column("state_sha256", LargeBinary),
+    Column("audit_hash", LargeBinary, nullable=False),
+    Column("field_digests", LargeBinary, nullable=False),
     PrimaryKeyConstraint("tenant", "run_id", name="heads_pkey"),
 )
+# PostgreSQL fills its pages to the half, so that a save finds room in the page of its head.
 
-Index("heads_by_time", heads.c.tenant, heads.c.persisted_at_us.desc(), heads.c.run_id)
+Index("heads_by_time", heads.c.tenant, heads.c.active_minute.desc())
 # Most runs have no thread or no user: those cost these indexes nothing.
 Index(
     "heads_by_thread",
     heads.c.tenant,
     heads.c.thread_id,
-    heads.c.persisted_at_us.desc(),
-    heads.c.run_id,
+    heads.c.active_minute.desc(),
     postgresql_where=heads.c.thread_id != "",
     sqlite_where=heads.c.thread_id != "",
 )
@@ -65,42 +104,34 @@ Index(
     "heads_by_user",
     heads.c.tenant,
     heads.c.user_id,
-    heads.c.persisted_at_us.desc(),
-    heads.c.run_id,
+    heads.c.active_minute.desc(),
     postgresql_where=heads.c.user_id != "",
     sqlite_where=heads.c.user_id != "",
 )
 
+# What can go of a version: its state. The rest of a snapshot is in its audit record.
 snapshots = Table(
     "snapshots",
     METADATA,
-    Column("tenant", _text_key(), nullable=False),
-    Column("run_id", _text_key(), nullable=False),
     Column("version", BigInteger, nullable=False),
-    Column("snapshot_id", _text_key(), nullable=False),
-    Column("thread_id", Text, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("checkpoint_type", Text, nullable=False),
-    Column("agent_phase", Text, nullable=False),
-    # A JSON object.
-    Column("execution_context", Text, nullable=False),
-    Column("is_recovery_point", Boolean, nullable=False),
-    Column("persisted_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),
-    Column("content_type", Text, nullable=False),
-    # Size and hash of the payload, whatever its frame in `state`.
-    Column("state_bytes", BigInteger, nullable=False),
-    Column("state_sha256", LargeBinary, nullable=False),
-    Column("comparison_hash", LargeBinary, nullable=False),
-    Column("encoding", Text, nullable=False),
-    # STORAGE EXTERNAL on PostgreSQL: its own compression halves the rate of inserts.
-    Column("state", LargeBinary, nullable=False),
     # How the frame is to be read (`frames`): alone, or on the payload of another version.
     Column("base_version", BigInteger),
-    Column("base_sha256", LargeBinary),
-    Column("depth", BigInteger, nullable=False, server_default="0"),
+    # The size of the payload, whatever its frame in `state`.
+    Column("state_bytes", Integer, nullable=False),
+    Column("depth", SmallInteger, nullable=False),
+    Column("tenant", _text_key(), nullable=False),
+    Column("run_id", _text_key(), nullable=False),
+    Column("agent_phase", Text, nullable=False),
+    # NULL is JSON, which most states are.
+    Column("content_type", Text),
+    # A JSON object.
+    Column("execution_context", Text, nullable=False),
+    Column("encoding", Text, nullable=False),
+    # On PostgreSQL STORAGE EXTERNAL (its own compression halves the rate of inserts), and in the
+    # row as long as the row fits on a page.
+    Column("state", LargeBinary, nullable=False),
     PrimaryKeyConstraint("tenant", "run_id", "version", name="snapshots_pkey"),
-    UniqueConstraint("tenant", "run_id", "snapshot_id", name="snapshots_by_id"),
 )
 
 Index(
@@ -114,46 +145,45 @@ Index(
 audit_records = Table(
     "audit_records",
     METADATA,
+    Column("version", BigInteger, nullable=False),
+    Column("recorded_at_us", BigInteger, nullable=False),
+    Column("is_recovery_point", Boolean, nullable=False),
+    # NULL for a deletion, like the hashes of the state.
+    Column("snapshot_id", SnapshotId),
     Column("tenant", _text_key(), nullable=False),
     Column("run_id", _text_key(), nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("snapshot_id", Text),
-    Column("state_sha256", LargeBinary),
-    Column("comparison_hash", LargeBinary),
     Column("checkpoint_type", Text, nullable=False),
     Column("thread_id", Text, nullable=False),
     Column("user_id", Text, nullable=False),
-    Column("is_recovery_point", Boolean, nullable=False),
     Column("request_id", Text, nullable=False),
-    Column("recorded_at_us", BigInteger, nullable=False),
-    Column("previous_hash", LargeBinary, nullable=False),
+    Column("state_sha256", LargeBinary),
+    Column("comparison_hash", LargeBinary),
+    # Covers the hash of the record before.
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("tenant", "run_id", "version", name="audit_records_pkey"),
+    sqlite_with_rowid=False,
 )
 
+# What a request id remembers beyond the audit record of its version.
 request_results = Table(
     "request_results",
     METADATA,
+    Column("version", BigInteger, nullable=False),
+    Column("recorded_minute", Integer, nullable=False),
+    Column("changed_fields_truncated", Boolean, nullable=False),
     Column("tenant", _text_key(), nullable=False),
     Column("run_id", _text_key(), nullable=False),
     Column("request_id", _text_key(), nullable=False),
+    Column("reason", Text, nullable=False),
     # Tells a retry from a request id that was used for another save.
     Column("fingerprint", LargeBinary, nullable=False),
-    Column("outcome", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("snapshot_id", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("state_sha256", LargeBinary, nullable=False),
-    Column("comparison_hash", LargeBinary, nullable=False),
     # A JSON array of names.
     Column("changed_fields", Text, nullable=False),
-    Column("changed_fields_truncated", Boolean, nullable=False),
-    Column("recorded_at_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "run_id", "request_id", name="request_results_pkey"),
+    sqlite_with_rowid=False,
 )
 
-Index("request_results_by_time", request_results.c.recorded_at_us)
+Index("request_results_by_time", request_results.c.recorded_minute)
 
 # What operators set. A tenant or run that is empty stands for all of them.
 flags = Table(

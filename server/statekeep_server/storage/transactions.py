@@ -54,7 +54,8 @@ class Transactions:
         self._engines = engines
         self.rows_written = 0
 
-    def _passed(self) -> AbstractAsyncContextManager[None]:
+    def passed(self) -> AbstractAsyncContextManager[None]:
+        """Wait at the gate before the pool, where there is one."""
         gate = self._engines.gate
         return nullcontext() if gate is None else gate.passed()
 
@@ -81,7 +82,7 @@ class Transactions:
     async def _read(
         self, statement: Executable, parameters: Mapping[str, object] | None
     ) -> Sequence[RowMapping]:
-        async with self._passed(), self._engines.reader.connect() as connection:
+        async with self.passed(), self._engines.reader.connect() as connection:
             result = await connection.execute(statement, dict(parameters or {}))
             return result.mappings().all()
 
@@ -113,7 +114,7 @@ class Transactions:
     async def _write(
         self, work: Callable[[AsyncConnection, int], Awaitable[Done[T]]], attempt: int
     ) -> T:
-        async with self._passed(), self._engines.writer.connect() as connection:
+        async with self.passed(), self._engines.writer.connect() as connection:
             await connection.begin()
             done = await work(connection, attempt)
             if done.rows:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from statekeep_server.domain.audit import GENESIS, verify_chain
+from statekeep_server.domain.audit import GENESIS, link, verify_chain
 from statekeep_server.domain.errors import (
     InvalidField,
     RequestIdReused,
@@ -96,7 +96,7 @@ def test_a_first_save_begins_everything() -> None:
         assert made.version == 1
     assert snapshot.key == head.key == audit.key == RUN
     assert snapshot.persisted_at_us == head.persisted_at_us == audit.recorded_at_us == NOW_US
-    assert audit.previous_hash == GENESIS
+    assert audit.hash == link(GENESIS, audit)
     assert audit.kind == "SAVE"
     assert (audit.thread_id, audit.user_id, audit.request_id) == ("t", "u", "request-1")
     assert audit.checkpoint_type == "AUTO"

@@ -1,6 +1,7 @@
 """Frames give back what they hold, or say that they cannot."""
 
 import random
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -23,11 +24,16 @@ TEXT = b'{"messages": ["' + b"what a long conversation this is " * 40 + b'"]}'
 
 
 def stored(frame: Frame, payload: bytes, version: int = 1) -> StoredFrame:
-    return StoredFrame(frame, version, len(payload), sha256(payload).digest())
+    return StoredFrame(version, len(payload), frame.encoding, frame.base_version, frame.data)
 
 
 def base_of(payload: bytes, version: int = 1, depth: int = 0) -> Base:
-    return Base(version, payload, sha256(payload).digest(), depth)
+    return Base(version, payload, depth, len(payload))
+
+
+def read(chain: list[StoredFrame], payload: bytes = TEXT) -> bytes:
+    """Decode a chain that should give a payload."""
+    return decode(chain, sha256(payload).digest())
 
 
 @given(st.lists(st.binary(max_size=2_000), min_size=1, max_size=6))
@@ -40,7 +46,7 @@ def test_a_chain_gives_back_every_payload(pieces: list[bytes]) -> None:
         frame = encode(payload, base)
         one = stored(frame, payload, version)
         chain = [one, *chain] if frame.base_version is not None else [one]
-        assert decode(chain) == payload
+        assert read(chain, payload) == payload
         base = base_of(payload, version, frame.depth)
 
 
@@ -71,50 +77,78 @@ def on_base() -> tuple[StoredFrame, StoredFrame]:
 def test_a_missing_base_is_found() -> None:
     top, _ = on_base()
     with pytest.raises(CorruptFrame, match="base is missing"):
-        decode([top])
+        read([top])
 
 
 def test_no_frames_are_no_payload() -> None:
     with pytest.raises(CorruptFrame, match="no frame"):
-        decode([])
+        read([])
 
 
 def test_another_base_is_found() -> None:
-    top, _ = on_base()
-    for version, payload in ((7, TEXT), (1, TEXT + b"!")):
-        other = stored(encode(payload), payload, version)
-        with pytest.raises(CorruptFrame, match="another base"):
-            decode([top, other])
+    top, base = on_base()
+    payload = TEXT + b"more"
+    assert read([top, base], payload) == payload
+    with pytest.raises(CorruptFrame, match="base is missing"):
+        read([top, replace(base, version=7)], payload)
+    other = TEXT.replace(b"long", b"dull")
+    with pytest.raises(CorruptFrame, match="SHA-256"):
+        read([top, stored(encode(other), other)], payload)
+
+
+def test_reading_begins_with_what_is_known() -> None:
+    top, base = on_base()
+    payload = TEXT + b"more"
+    unreadable = replace(base, data=b"nonsense")
+    known = {1: TEXT, 2: payload}
+    for version in (1, 2):
+        assert decode([top, unreadable], sha256(payload).digest(), {version: known[version]}.get)
+    for wrong in (b"", TEXT.replace(b"long", b"dull")):
+        for version in (1, 2):
+            found = decode([top, base], sha256(payload).digest(), {version: wrong}.get)
+            assert found == payload
+
+
+def test_what_changed_in_a_large_payload_is_found_wherever_it_is() -> None:
+    dice = random.Random(3)
+    payload = dice.randbytes(1_500_000)
+    changed = b"new" + payload[:700_000] + b"new" + payload[700_000:] + b"new"
+    frame = encode(changed, base_of(payload))
+    assert len(frame.data) < 2_000
+    chain = [stored(frame, changed, 2), StoredFrame(1, len(payload), IDENTITY, None, payload)]
+    assert read(chain, changed) == changed
 
 
 def test_a_changed_payload_is_found() -> None:
     payload = TEXT + b"more"
+    with pytest.raises(CorruptFrame, match="another size"):
+        read([stored(Frame(IDENTITY, TEXT), payload)])
     for frame in (Frame(IDENTITY, payload[::-1]), encode(payload[::-1])):
         with pytest.raises(CorruptFrame, match="SHA-256"):
-            decode([stored(frame, payload)])
+            read([stored(frame, payload)], payload)
 
 
 def test_a_broken_frame_is_found() -> None:
     frame = encode(TEXT)
     for data in (b"", b"nonsense", frame.data[:-5], frame.data + b"more"):
         with pytest.raises(CorruptFrame):
-            decode([stored(Frame(ZSTD, data), TEXT)])
+            read([stored(Frame(ZSTD, data), TEXT)])
 
 
 def test_an_unknown_encoding_is_found() -> None:
     with pytest.raises(CorruptFrame, match="unknown"):
-        decode([stored(Frame("brotli", b""), TEXT)])
+        read([stored(Frame("brotli", b""), TEXT)])
 
 
 def test_a_bomb_is_not_unpacked() -> None:
     """A few kB that unpack to a GB: what the frame says must be what the row says, and small."""
     bomb = zstandard.ZstdCompressor().compress(b"\x00" * 10_000_000)
     with pytest.raises(CorruptFrame, match="size"):
-        decode([stored(Frame(ZSTD, bomb), TEXT)])
-    impossible = StoredFrame(Frame(ZSTD, bomb), 1, 1 << 40, b"")
+        read([stored(Frame(ZSTD, bomb), TEXT)])
+    impossible = StoredFrame(1, 1 << 40, ZSTD, None, bomb)
     with pytest.raises(CorruptFrame, match="impossible"):
-        decode([impossible])
+        read([impossible])
     # A frame that does not say its size is none of ours.
     silent = zstandard.ZstdCompressor(write_content_size=False).compress(b"\x00" * 10_000_000)
     with pytest.raises(CorruptFrame, match="size"):
-        decode([stored(Frame(ZSTD, silent), TEXT)])
+        read([stored(Frame(ZSTD, silent), TEXT)])
