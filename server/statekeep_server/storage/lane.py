@@ -24,6 +24,7 @@ class RawStatement:
     """A statement of SQLAlchemy as the driver takes it."""
 
     def __init__(self, statement: ClauseElement) -> None:
+        # SQLAlchemy gives its dialects no types.
         compiled: Any = statement.compile(dialect=dialect.dialect())  # type: ignore[no-untyped-call]
         self.text = str(compiled)
         self._fixed: Mapping[str, object] = compiled.params

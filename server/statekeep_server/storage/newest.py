@@ -29,6 +29,7 @@ class NewestStates:
 
     def __init__(self, postgresql: Dialect) -> None:
         compiled: Any = _chain(postgresql).compile(
+            # SQLAlchemy gives its dialects no types.
             dialect=dialect.dialect(),  # type: ignore[no-untyped-call]
             compile_kwargs={"literal_binds": True},
         )
