@@ -38,6 +38,7 @@ async def open_server(
         serve(facade, settings, flags=flags, worker=worker) as running,
     ):
         flags.watch(_set_log_level)
+        flags.watch_changes(facade.flag_changed)
         _announce(settings, running)
         yield running
         logger.info("Stopping: calls under way may finish")

@@ -56,6 +56,15 @@ class Settings:
     """Ignored in comparisons besides the default list."""
     max_skip_age_s: float = 300.0
     max_skips: int = 1_000
+    trip_fallback_percent: float = 10.0
+    """Percent of the optimized path's saves that standard may have to serve before the server goes
+    to standard by itself (`service/trip.py`). A path in order has none; each costs both paths, so
+    that at a tenth the saves of the optimized path are no longer cheaper. 0 switches it off."""
+    trip_mean_s: float = 0.25
+    """Likewise the mean duration of its saves: an agent that saves twice in a step of seconds
+    notices it. A save takes milliseconds."""
+    trip_p99_s: float = 2.0
+    """Likewise the 99th percentile: below the 3 s after which its pool gives up."""
     limits: Limits = field(default_factory=Limits)
     standard_pool: PoolSettings = STANDARD_POOL
     optimized_pool: PoolSettings = OPTIMIZED_POOL

@@ -23,14 +23,18 @@ from statekeep_server.domain.model import Path, RunKey
 from statekeep_server.domain.policy import SkipRules
 from statekeep_server.flags import Environment, Flags
 from statekeep_server.service.admission import Admission
+from statekeep_server.service.arms import Arms
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower, following
 from statekeep_server.service.groups import Groups, open_groups
 from statekeep_server.service.ports import Clock, HeadCache, StateStore
 from statekeep_server.service.retiring import retiring
+from statekeep_server.service.shadow import Shadow
 from statekeep_server.service.state_service import StateService
+from statekeep_server.service.statistics import path_statistics
 from statekeep_server.service.sweeper import sweeping
+from statekeep_server.service.trip import Trip, TripLimits
 from statekeep_server.storage.flag_store import open_flag_store
 from statekeep_server.storage.sql_store import (
     NO_MEMORY,
@@ -48,6 +52,15 @@ def skip_rules(settings: Settings) -> SkipRules:
     """Make the skip rules of the settings."""
     return SkipRules(
         max_skip_age_us=int(settings.max_skip_age_s * MICROSECONDS), max_skips=settings.max_skips
+    )
+
+
+def trip_limits(settings: Settings) -> TripLimits:
+    """Make the limits at which a server trips."""
+    return TripLimits(
+        fallback_rate=settings.trip_fallback_percent / 100,
+        mean_s=settings.trip_mean_s,
+        p99_s=settings.trip_p99_s,
     )
 
 
@@ -97,6 +110,11 @@ def compose(
         clock=clock,
         ignored=ignored,
         limits=settings.limits,
+        shadow=Shadow(
+            rules=skip_rules(settings),
+            heads=head_cache(settings, clock),
+            wanted=lambda: flags().shadow,
+        ),
     )
     optimized = StateService(
         optimized_store,
@@ -112,7 +130,12 @@ def compose(
     return StateFacade(
         standard=standard,
         optimized=optimized,
-        flags=flags,
+        arms=Arms(
+            clock,
+            Trip(clock, trip_limits(settings)),
+            flags=flags,
+            totals=lambda: path_statistics((standard, optimized)),
+        ),
         breaker=Breaker(clock),
         detached=detached,
         clock=clock,

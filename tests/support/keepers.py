@@ -19,6 +19,7 @@ from statekeep import (
     ServerInfo,
     ServerStats,
     ServingPath,
+    ShadowStats,
     SkipRules,
     SnapshotMetadata,
 )
@@ -182,4 +183,15 @@ class FakeKeeper:
             circuit_open=False,
             workers=(),
             silent_workers=0,
+            arms=(),
+            arms_since=NOW,
+            shadow=ShadowStats(
+                would_skip=0,
+                would_persist={},
+                disagreements=0,
+                rows_avoided=0,
+                routes_right=0,
+                routes_wrong=0,
+            ),
+            tripped=False,
         )

@@ -1,7 +1,9 @@
 """The Python client of statekeep, the service that keeps the state of AI agents."""
 
 from statekeep._admin_types import (
+    ArmStats,
     CacheStats,
+    Durations,
     FlagChange,
     FlagInForce,
     FlagList,
@@ -10,8 +12,10 @@ from statekeep._admin_types import (
     PoolStats,
     ServerInfo,
     ServerStats,
+    ShadowStats,
     SkipRules,
     StoredFlag,
+    Trip,
     WorkerStats,
 )
 from statekeep._async_client import AsyncClient
@@ -53,6 +57,7 @@ from statekeep._types import (
 )
 
 __all__ = [
+    "ArmStats",
     "AsyncClient",
     "AsyncPipeline",
     "CacheStats",
@@ -63,6 +68,7 @@ __all__ = [
     "DataLoss",
     "DeadlineExceeded",
     "DecisionReason",
+    "Durations",
     "FallbackCause",
     "FlagChange",
     "FlagConflict",
@@ -91,12 +97,14 @@ __all__ = [
     "ServerNotFound",
     "ServerStats",
     "ServingPath",
+    "ShadowStats",
     "SkipRules",
     "SnapshotMetadata",
     "StaleWriter",
     "StatekeepError",
     "StoredFlag",
     "StreamedSave",
+    "Trip",
     "Unauthenticated",
     "Unavailable",
     "VersionConflict",

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from statekeep._admin_types import (
+    ArmStats,
     CacheStats,
+    Durations,
     FlagChange,
     FlagInForce,
     FlagList,
@@ -12,14 +14,17 @@ from statekeep._admin_types import (
     PoolStats,
     ServerInfo,
     ServerStats,
+    ShadowStats,
     SkipRules,
     StoredFlag,
+    Trip,
     WorkerStats,
 )
 from statekeep._answers import SERVING_PATHS, known, moment, words
 from statekeep._types import ServingPath
 from statekeep.v1 import admin_service_pb2
 
+TRIP_LIMITS = words(admin_service_pb2.TripLimit.DESCRIPTOR)
 FLAG_SOURCES = words(admin_service_pb2.FlagSource.DESCRIPTOR)
 
 
@@ -79,10 +84,22 @@ def server_stats(message: admin_service_pb2.GetStatsResponse) -> ServerStats:
                 process_id=worker.process_id,
                 started_at=moment(worker.started_at),
                 saves=worker.saves,
+                trip=_trip(worker.trip) if worker.HasField("trip") else None,
             )
             for worker in message.workers
         ),
         silent_workers=message.silent_workers,
+        arms=tuple(_arm_stats(arm) for arm in message.arms),
+        arms_since=moment(message.arms_since),
+        shadow=ShadowStats(
+            would_skip=message.shadow.would_skip,
+            would_persist=dict(message.shadow.would_persist),
+            disagreements=message.shadow.disagreements,
+            rows_avoided=message.shadow.rows_avoided,
+            routes_right=message.shadow.routes_right,
+            routes_wrong=message.shadow.routes_wrong,
+        ),
+        tripped=message.tripped,
     )
 
 
@@ -142,6 +159,39 @@ def _path_stats(message: admin_service_pb2.PathStats) -> PathStats:
         persisted_mean_s=message.persisted_mean_s,
         skipped_mean_s=message.skipped_mean_s,
         loads=message.loads,
+    )
+
+
+def _arm_stats(message: admin_service_pb2.ArmStats) -> ArmStats:
+    return ArmStats(
+        path=_path(message.path),
+        saves=message.saves,
+        skipped=message.skipped,
+        rows_written=message.rows_written,
+        statements=message.statements,
+        failures=dict(message.failures),
+        fallbacks=message.fallbacks,
+        persisted_durations=_durations(message.persisted_durations),
+        skipped_durations=_durations(message.skipped_durations),
+    )
+
+
+def _durations(message: admin_service_pb2.Durations) -> Durations:
+    return Durations(
+        count=message.count,
+        sum_s=message.sum_s,
+        sum_squares=message.sum_squares,
+        buckets=dict(message.buckets),
+    )
+
+
+def _trip(message: admin_service_pb2.Trip) -> Trip:
+    return Trip(
+        at=moment(message.at),
+        crossed=TRIP_LIMITS.get(message.crossed, f"UNKNOWN_{message.crossed}"),
+        value=message.value,
+        limit=message.limit,
+        saves=message.saves,
     )
 
 

@@ -111,6 +111,81 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """A histogram of durations.
+
+    Attributes:
+        sum_squares: Of the durations in seconds, for their variance.
+        buckets: How many by the lower bound of their bucket in microseconds. A bucket is one
+            microsecond wide below 64; above, every doubling has 32 of equal width.
+    """
+
+    count: int
+    sum_s: float
+    sum_squares: float
+    buckets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmStats:
+    """The saves for which the flags chose one path, since the rollout last changed.
+
+    Attributes:
+        saves, skipped, rows_written, statements: Of the path, batches included.
+        failures: Single saves that failed, by the reason of their error.
+        fallbacks: Single saves that standard had to serve.
+        persisted_durations, skipped_durations: Of single saves, a fallback included.
+    """
+
+    path: ServingPath
+    saves: int
+    skipped: int
+    rows_written: int
+    statements: int
+    failures: Mapping[str, int]
+    fallbacks: int
+    persisted_durations: Durations
+    skipped_durations: Durations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowStats:
+    """What the optimized path would have made of saves that standard persisted in shadow mode.
+
+    Attributes:
+        would_persist: By the name of the `DecisionReason`.
+        disagreements: Saves that would have been skipped although their fields had changed.
+        rows_avoided: Rows that would not have been written.
+        routes_right, routes_wrong: As the head cache would have chosen them.
+    """
+
+    would_skip: int
+    would_persist: Mapping[str, int]
+    disagreements: int
+    rows_avoided: int
+    routes_right: int
+    routes_wrong: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trip:
+    """Why a process went to standard by itself.
+
+    Attributes:
+        at: By the machine's clock.
+        crossed: The limit that was crossed: `FALLBACK_RATE`, `MEAN` or `P99`.
+        value, limit: A share of 1, or seconds.
+        saves: Of the optimized path in the window.
+    """
+
+    at: datetime
+    crossed: str
+    value: float
+    limit: float
+    saves: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStats:
     """One process of a server.
 
@@ -118,12 +193,14 @@ class WorkerStats:
         index: Its number, from 0.
         process_id: On the server's machine.
         saves: Saves that it acknowledged.
+        trip: None while the flags hold.
     """
 
     index: int
     process_id: int
     started_at: datetime
     saves: int
+    trip: Trip | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +212,8 @@ class ServerStats:
         circuit_open: Whether the circuit breaker keeps saves off the optimized path.
         workers: The processes that are summed here; one unless the server has several.
         silent_workers: Workers that did not answer and are not summed.
+        arms: Of a rollout, counted since `arms_since`, when it last changed.
+        tripped: Whether a worker went to standard by itself; it says why.
     """
 
     started_at: datetime
@@ -145,6 +224,10 @@ class ServerStats:
     circuit_open: bool
     workers: tuple[WorkerStats, ...]
     silent_workers: int
+    arms: tuple[ArmStats, ...]
+    arms_since: datetime
+    shadow: ShadowStats
+    tripped: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,19 @@ class Head:
     writer_sequence: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Would:
+    """What the optimized path would have made of a save that standard persisted.
+
+    Attributes:
+        reason: UNCHANGED means skipped.
+        persisted_at_us: Of the snapshot that would then stand, by the database's clock.
+    """
+
+    reason: Reason
+    persisted_at_us: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveResult:
     """What became of a save; also what a request id remembers.
@@ -165,6 +178,7 @@ class SaveResult:
         state_sha256: Of the bytes in that snapshot.
         changed_fields: Sorted names of the top-level fields that differ from the head before.
         replayed: Whether this is the recorded result of an earlier attempt.
+        would: Only in shadow mode; never stored.
     """
 
     outcome: Outcome
@@ -177,6 +191,7 @@ class SaveResult:
     changed_fields_truncated: bool
     request_id: str
     replayed: bool = False
+    would: Would | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Asked twice with the same rules: once of what the read barrier saw, once under the head's lock.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statekeep_server.domain.model import (
     KNOWN_TYPES,
@@ -13,6 +13,7 @@ from statekeep_server.domain.model import (
     PreparedSave,
     Reason,
     SaveCommand,
+    Would,
 )
 
 
@@ -27,6 +28,19 @@ class SkipRules:
 
     max_skip_age_us: int = 300_000_000
     max_skips: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowRules:
+    """What the shadow of a save is decided with, as if the optimized path had served the run.
+
+    Attributes:
+        persisted_at_us: Of the snapshot that would stand; None for the head's own.
+    """
+
+    rules: SkipRules
+    skips_in_a_row: int = 0
+    persisted_at_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,18 @@ def decide(
     if reason is None:
         return Decision(Outcome.SKIPPED, Reason.UNCHANGED)
     return Decision(Outcome.PERSISTED, reason)
+
+
+def foresee(save: PreparedSave, head: Head | None, *, now_us: int, shadow: ShadowRules) -> Would:
+    """Say what `decide` would have answered on the optimized path."""
+    if head is not None and shadow.persisted_at_us is not None:
+        head = replace(head, persisted_at_us=shadow.persisted_at_us)
+    decision = decide(
+        save, head, now_us=now_us, rules=shadow.rules, skips_in_a_row=shadow.skips_in_a_row
+    )
+    if head is not None and decision.outcome is Outcome.SKIPPED:
+        return Would(decision.reason, head.persisted_at_us)
+    return Would(decision.reason, now_us)
 
 
 def _reason_to_persist(

@@ -27,7 +27,7 @@ from statekeep_server.domain.model import (
     SaveResult,
     Snapshot,
 )
-from statekeep_server.domain.policy import SkipRules, decide, is_standing
+from statekeep_server.domain.policy import ShadowRules, SkipRules, decide, foresee, is_standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ def apply_save(
     rules: SkipRules | None,
     skips_in_a_row: int,
     snapshot_id: str,
+    shadow: ShadowRules | None = None,
 ) -> Transition:
     """Decide one save under the lock of its head.
 
@@ -86,6 +87,7 @@ def apply_save(
         rules: When to skip; None on the standard path.
         skips_in_a_row: How often this server skipped the run since it was last persisted.
         snapshot_id: The id of the snapshot, should there be one.
+        shadow: What else is to be decided, and told beside the answer.
 
     Raises RequestIdReused, InvalidField (`expires_at` is not in the future), StaleWriter or
     VersionConflict, in this order.
@@ -118,6 +120,7 @@ def apply_save(
         changed_fields=changes.names,
         changed_fields_truncated=changes.truncated,
         request_id=command.request_id,
+        would=None if shadow is None else foresee(save, head, now_us=now_us, shadow=shadow),
     )
     return Transition(result=result, written=written, record_result=bool(command.request_id))
 

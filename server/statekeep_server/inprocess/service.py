@@ -162,4 +162,5 @@ async def open_state_persistence(
         open_flags(settings) as flags,
         open_facade(settings, flags=flags, clock=SystemClock(), new_id=new_id) as facade,
     ):
+        flags.watch_changes(facade.flag_changed)
         yield StatePersistenceService(facade, settings.limits, tenant=tenant)

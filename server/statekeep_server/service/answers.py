@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from statekeep_server.domain.model import Path, SaveResult
+from statekeep_server.service.histogram import Durations
 from statekeep_server.service.ports import CacheStatistics, PoolStatistics
 
 
@@ -51,8 +53,79 @@ class PathStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmStatistics:
+    """What became of the saves for which the flags chose one path, since the rollout changed.
+
+    Attributes:
+        saves, skipped, rows_written, statements: Of the path.
+        failures: Failed saves by the reason of their error, whichever path failed last.
+        fallbacks: Saves that standard had to serve.
+        persisted_durations, skipped_durations: Whichever path served; batches are left out.
+    """
+
+    path: Path
+    saves: int
+    skipped: int
+    rows_written: int
+    statements: int
+    failures: Mapping[str, int]
+    fallbacks: int
+    persisted_durations: Durations
+    skipped_durations: Durations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowStatistics:
+    """What the optimized path would have made of saves that standard persisted.
+
+    Attributes:
+        would_persist: By `Reason`.
+        disagreements: Saves that would have been skipped although their fields had changed.
+        rows_avoided: Rows that the optimized path would not have written.
+        routes_right, routes_wrong: As its head cache would have chosen them.
+    """
+
+    would_skip: int
+    would_persist: Mapping[str, int]
+    disagreements: int
+    rows_avoided: int
+    routes_right: int
+    routes_wrong: int
+
+
+class Limit(StrEnum):
+    """A limit at which a server trips."""
+
+    FALLBACK_RATE = "FALLBACK_RATE"
+    MEAN = "MEAN"
+    P99 = "P99"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tripped:
+    """Why a server went to standard, with the numbers of its window.
+
+    Attributes:
+        at_us: By this machine's clock.
+        value, limit: Of what was crossed: a share of 1, or seconds.
+        saves: Of the optimized path in the window.
+    """
+
+    at_us: int
+    crossed: Limit
+    value: float
+    limit: float
+    saves: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatistics:
-    """What a server did since it started."""
+    """What a server did since it started.
+
+    Attributes:
+        arms: Both, since `arms_since_us`, when the rollout changed.
+        tripped: Why standard serves against the flags; None when it does not.
+    """
 
     started_at_us: int
     paths: tuple[PathStatistics, ...]
@@ -61,3 +134,7 @@ class ServiceStatistics:
     routes_wrong: int
     unknown_checkpoint_types: int
     circuit_open: bool
+    arms: tuple[ArmStatistics, ...]
+    arms_since_us: int
+    shadow: ShadowStatistics
+    tripped: Tripped | None

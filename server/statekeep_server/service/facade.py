@@ -26,16 +26,16 @@ from statekeep_server.domain.model import (
     LoadedState,
     Path,
     PreparedSave,
-    Reason,
     RunKey,
     SaveCommand,
     SaveResult,
     Selector,
 )
 from statekeep_server.domain.policy import persist_always
-from statekeep_server.flags import Flags
+from statekeep_server.flags import FlagChange, Flags
 from statekeep_server.service.admission import Admission
 from statekeep_server.service.answers import FallbackCause, SaveAck, ServiceStatistics
+from statekeep_server.service.arms import Arms
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.causes import describe, loggable, named_error, with_both_causes
 from statekeep_server.service.counters import reason_of
@@ -43,6 +43,7 @@ from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.groups import is_the_databases_fault
 from statekeep_server.service.ports import Clock, RunCursor, RunPage, SnapshotPage
 from statekeep_server.service.state_service import StateService
+from statekeep_server.service.statistics import service_statistics
 
 logger = logging.getLogger("statekeep.facade")
 
@@ -53,7 +54,7 @@ class StateFacade:
     """What the transport and the in-process interface call.
 
     Args:
-        flags: Read once per request.
+        arms: Count by the path that the flags chose, and give the flags, once per request.
         detached: Runs each write to its end, also when its caller goes away.
         admission: Refuses what is more than this server holds at once.
     """
@@ -63,7 +64,7 @@ class StateFacade:
         *,
         standard: StateService,
         optimized: StateService,
-        flags: Callable[[], Flags],
+        arms: Arms,
         breaker: Breaker,
         detached: Detached,
         clock: Clock,
@@ -72,7 +73,8 @@ class StateFacade:
     ) -> None:
         self._standard = standard
         self._optimized = optimized
-        self._flags = flags
+        self._arms = arms
+        self._flags = arms.flags
         self._breaker = breaker
         self._detached = detached
         self._clock = clock
@@ -242,20 +244,11 @@ class StateFacade:
     def statistics(self) -> ServiceStatistics:
         """Count what this server did since it started."""
         services = (self._standard, self._optimized)
-        paths = tuple(
-            service.counters.statistics(service.store.statistics()) for service in services
-        )
-        return ServiceStatistics(
-            started_at_us=self._started_at_us,
-            paths=paths,
-            cache=None if self._optimized.heads is None else self._optimized.heads.statistics(),
-            routes_right=self._optimized.counters.routes_right,
-            routes_wrong=self._optimized.counters.routes_wrong,
-            unknown_checkpoint_types=sum(
-                path.decisions.get(Reason.UNKNOWN_CHECKPOINT_TYPE, 0) for path in paths
-            ),
-            circuit_open=self._breaker.is_open,
-        )
+        return service_statistics(services, self._arms, self._breaker, self._started_at_us)
+
+    def flag_changed(self, change: FlagChange) -> None:
+        """Somebody changed a flag: after a trip, the optimized path may be meant to serve again."""
+        self._arms.trip.follow(change)
 
     def _service(self, path: Path) -> StateService:
         return self._optimized if path is Path.OPTIMIZED else self._standard
@@ -277,14 +270,20 @@ class StateFacade:
         # The turn is held until the save is queued, and kept for its fallback where it cannot be.
         turn = Turn(self._standard.turns, command.key)
         hold = _Hold(turn, self._admission, len(command.state))
+        started_s = self._clock.monotonic_s()
         try:
-            return await self._with_fallback(
+            ack = await self._with_fallback(
                 path, save, lambda service, attempt: service.save(attempt, deadline, turn), hold
             )
-        except StateError as error:
-            # A caller that gave no id learns the one to retry with.
-            named = {"request_id": command.request_id, **error.metadata}
-            raise error.extended(**named) from error.__cause__
+        except Exception as error:
+            self._arms.failed(path, error)
+            if isinstance(error, StateError):
+                # A caller that gave no id learns the one to retry with.
+                raise named_error(error, save) from error.__cause__
+            raise
+        else:
+            self._arms.answered(path, ack, self._clock.monotonic_s() - started_s)
+            return ack
         finally:
             hold.release()
 

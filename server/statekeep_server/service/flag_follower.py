@@ -62,6 +62,7 @@ class FlagFollower:
         self._refreshing = asyncio.Lock()
         self._failing = False
         self._watchers: list[Callable[[Flags], None]] = []
+        self._change_watchers: list[Callable[[FlagChange], None]] = []
 
     def __call__(self) -> Flags:
         """Give the flags as they are now."""
@@ -82,6 +83,10 @@ class FlagFollower:
         """Tell a watcher the flags now, and whenever they change."""
         self._watchers.append(watcher)
         watcher(self._flags)
+
+    def watch_changes(self, watcher: Callable[[FlagChange], None]) -> None:
+        """Tell a watcher every change from now on, after it is in force."""
+        self._change_watchers.append(watcher)
 
     async def start(self) -> None:
         """Read the flags for the first time, and say which path serves. Raises a StateError."""
@@ -152,6 +157,7 @@ class FlagFollower:
     async def _follow(self) -> None:
         before, flags_before = self._stored, self._flags
         stored = await self._store.read()
+        changes: Sequence[FlagChange] = ()
         missed = min(stored.version - before.version, MAX_LOGGED_CHANGES)
         if missed > 0:
             changes = await self._store.changes(limit=missed, before_version=stored.version + 1)
@@ -162,6 +168,9 @@ class FlagFollower:
             logger.info("%s", describe(self._flags))
         for watcher in self._watchers:
             watcher(self._flags)
+        for change in reversed(changes):
+            for change_watcher in self._change_watchers:
+                change_watcher(change)
 
     def _take(self, stored: StoredFlags) -> None:
         for flag in stored.flags:

@@ -19,7 +19,7 @@ from statekeep_server.domain.model import (
     Selector,
     Snapshot,
 )
-from statekeep_server.domain.policy import SkipRules
+from statekeep_server.domain.policy import ShadowRules, SkipRules
 from statekeep_server.domain.transition import RecordedResult
 from statekeep_server.flags import FlagChange, FlagName, Scope, StoredFlags
 
@@ -54,11 +54,13 @@ class Append:
     Attributes:
         rules: When to skip; None on the standard path, which persists every save.
         skips_in_a_row: How often this server skipped the run since it was last persisted.
+        shadow: What else is to be decided where the save is persisted, and told beside the answer.
     """
 
     save: PreparedSave
     rules: SkipRules | None
     skips_in_a_row: int = 0
+    shadow: ShadowRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from statekeep_server.service.ports import (
     Standing,
     StateStore,
 )
+from statekeep_server.service.shadow import Shadow
 
 SKIP_COUNTS = 100_000
 """Runs whose skips in a row are remembered; then all are forgotten, and start again at 0. That is
@@ -59,6 +60,7 @@ class StateService:
         rules: When to skip; None persists every save.
         heads: The hint that chooses routes; None where there are no routes to choose.
         groups: Let saves share transactions; None gives each its own.
+        shadow: Is told what another path would have decided; None where nobody may ask.
     """
 
     def __init__(
@@ -73,11 +75,13 @@ class StateService:
         rules: SkipRules | None = None,
         heads: HeadCache | None = None,
         groups: Groups | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.store = store
         self.path = path
         self.heads = heads
         self.groups = groups
+        self.shadow = shadow
         self.counters = PathCounters(path)
         self.turns = turns
         self._clock = clock
@@ -182,6 +186,8 @@ class StateService:
             await turn.drained()
             await self._forget(key)
             self._skips.pop(key, None)
+            if self.shadow is not None:
+                await self.shadow.forget(key)
             return await self.store.delete_run(key)
 
     def _must_lock(self, command: SaveCommand) -> bool:
@@ -272,7 +278,8 @@ class StateService:
 
     def _append(self, save: PreparedSave, earlier: int = 0) -> Append:
         skips = self._skips.get(save.command.key, 0) + earlier
-        return Append(save=save, rules=self._rules, skips_in_a_row=skips)
+        shadow = None if self.shadow is None else self.shadow.rules_of(save.command.key)
+        return Append(save=save, rules=self._rules, skips_in_a_row=skips, shadow=shadow)
 
     def _queue(
         self,
@@ -342,3 +349,5 @@ class StateService:
             self._skips.pop(key, None)
         if self.heads is not None:
             await self.heads.put(key, CachedHead(result.version, save.comparison_hash))
+        if self.shadow is not None:
+            await self.shadow.saw(save, result)

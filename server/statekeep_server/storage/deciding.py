@@ -6,7 +6,7 @@ save.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statekeep_server.domain.errors import AtomicBatchFailed, Refused
 from statekeep_server.domain.model import Head, RunKey, SaveResult, Snapshot
@@ -96,6 +96,7 @@ def decide_all(
                 rules=append.rules,
                 skips_in_a_row=append.skips_in_a_row,
                 snapshot_id=new_id((head.version if head else 0) + 1),
+                shadow=append.shadow,
             )
         except Refused as error:
             if atomic:
@@ -109,7 +110,10 @@ def decide_all(
         if after:
             moved[key] = after
         if transition.record_result:
-            recorded[request] = RecordedResult(transition.result, append.save.fingerprint)
+            kept = transition.result
+            if kept.would is not None:
+                kept = replace(kept, would=None)
+            recorded[request] = RecordedResult(kept, append.save.fingerprint)
     return Decided(
         answers=tuple(answers),
         written=tuple(written),

@@ -14,7 +14,7 @@ from statekeep_server.domain.limits import Limits
 from statekeep_server.service.answers import PathStatistics, ServiceStatistics
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower
-from statekeep_server.transport import convert, flag_calls, words
+from statekeep_server.transport import convert, flag_calls, rollout_stats, words
 from statekeep_server.transport.colleagues import with_colleagues
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -94,7 +94,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             started_at=started_at,
             saves=sum(path.saves for path in statistics.paths),
         )
-        return pb.GetStatsResponse(
+        answer = pb.GetStatsResponse(
             started_at=started_at,
             paths=map(_path_stats, statistics.paths),
             cache=_cache_stats(statistics),
@@ -103,6 +103,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             circuit_open=statistics.circuit_open,
             workers=[own],
         )
+        rollout_stats.fill(answer, statistics)
+        return answer
 
 
 def _limits(limits: Limits) -> pb.Limits:

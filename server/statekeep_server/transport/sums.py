@@ -18,14 +18,17 @@ EQUAL = frozenset({"path", "pool_timeout_s"})
 """The same in every worker."""
 MEANS = {"persisted_mean_s": "persisted", "skipped_mean_s": "skipped"}
 """Means, and the count over which each is one."""
-PER_PATH = frozenset({"paths", "pools"})
+FIRST = ("started_at", "arms_since")
+"""Moments of which the first counts."""
+PER_PATH = frozenset({"paths", "pools", "arms"})
 """Lists that hold one entry for each path."""
 
 
 def summed(answers: Sequence[pb.GetStatsResponse], *, silent: int) -> pb.GetStatsResponse:
     """Sum the answers of some workers; `silent` more gave none. There is at least one answer."""
     total = _sum(answers)
-    total.started_at.CopyFrom(min((each.started_at for each in answers), key=_moment))
+    for name in FIRST:
+        getattr(total, name).CopyFrom(min((getattr(each, name) for each in answers), key=_moment))
     total.silent_workers = silent
     del total.workers[:]
     workers = [worker for each in answers for worker in each.workers]

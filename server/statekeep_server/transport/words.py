@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from statekeep.v1 import admin_service_pb2, agent_state_pb2, error_reason_pb2
 from statekeep_server.domain.model import CheckpointType, Outcome, Path, Reason
 from statekeep_server.flags import FlagSource
+from statekeep_server.service.answers import Limit
 
 UNKNOWN_PREFIX = "UNKNOWN_"
 
@@ -36,6 +37,14 @@ _FLAG_SOURCES = _by_name(admin_service_pb2.FlagSource.items(), "FLAG_SOURCE_")
 def flag_source_number(source: FlagSource) -> admin_service_pb2.FlagSource.ValueType:
     """Number the source of a flag's value."""
     return admin_service_pb2.FlagSource.ValueType(_FLAG_SOURCES[source])
+
+
+_TRIP_LIMITS = _by_name(admin_service_pb2.TripLimit.items(), "TRIP_LIMIT_")
+
+
+def trip_limit_number(limit: Limit) -> admin_service_pb2.TripLimit.ValueType:
+    """Number a limit at which a server trips."""
+    return admin_service_pb2.TripLimit.ValueType(_TRIP_LIMITS[limit])
 
 
 def checkpoint_name(number: int) -> str:

@@ -10,6 +10,8 @@ from statekeep import AsyncClient, ServingPath
 from statekeep.v1 import admin_service_pb2
 from tests.support.scripted_server import ScriptedServer, answers
 
+MOMENTS = {"started_at", "arms_since", "at"}
+
 
 def fill(message: Message, seed: int = 1) -> int:
     """Give every field of a message another value."""
@@ -17,7 +19,8 @@ def fill(message: Message, seed: int = 1) -> int:
         seed += 1
         repeated = hasattr(getattr(message, field.name), "append")
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name)[f"key{seed}"] = seed
+            numbered = field.message_type.fields_by_name["key"].type != field.TYPE_STRING
+            getattr(message, field.name)[seed if numbered else f"key{seed}"] = seed
         elif field.message_type is not None and repeated:
             seed = fill(getattr(message, field.name).add(), seed)
         elif field.message_type is not None:
@@ -38,11 +41,12 @@ def fill(message: Message, seed: int = 1) -> int:
 def plain(value: Any) -> Any:
     """A message's dict and a value's dict in the same words."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if key != "started_at"}
+        return {str(key): plain(item) for key, item in value.items() if key not in MOMENTS}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, str) and value.startswith("SERVING_PATH_"):
-        return value.removeprefix("SERVING_PATH_")
+    for prefix in ("SERVING_PATH_", "TRIP_LIMIT_"):
+        if isinstance(value, str) and value.startswith(prefix):
+            return value.removeprefix(prefix)
     if isinstance(value, str) and value.isdecimal():
         return int(value)  # protobuf writes 64-bit integers as text
     return value

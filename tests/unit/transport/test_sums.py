@@ -6,14 +6,24 @@ import pytest
 
 from statekeep.v1 import admin_service_pb2 as pb
 from statekeep.v1 import agent_state_pb2
-from statekeep_server.transport.sums import EQUAL, MEANS, PER_PATH, summed
+from statekeep_server.transport.sums import EQUAL, FIRST, MEANS, PER_PATH, summed
 
 STANDARD = agent_state_pb2.SERVING_PATH_STANDARD
 OPTIMIZED = agent_state_pb2.SERVING_PATH_OPTIMIZED
 
+PARTS = (
+    pb.GetStatsResponse,
+    pb.PathStats,
+    pb.CacheStats,
+    pb.PoolStats,
+    pb.ArmStats,
+    pb.Durations,
+    pb.ShadowStats,
+)
+SUMS_OF_FRACTIONS = {"sum_s", "sum_squares"}
 COUNTS = [
     (message, field.name)
-    for message in (pb.GetStatsResponse, pb.PathStats, pb.CacheStats, pb.PoolStats)
+    for message in PARTS
     for field in message.DESCRIPTOR.fields
     if field.message_type is None and field.name not in {"silent_workers", *EQUAL, *MEANS}
 ]
@@ -22,7 +32,8 @@ COUNTS = [
 def within(part: Any, name: str, value: Any) -> pb.GetStatsResponse:
     """An answer that holds one value in one of its parts."""
     answer = pb.GetStatsResponse()
-    answer.started_at.SetInParent()
+    for moment in FIRST:
+        getattr(answer, moment).SetInParent()
     place: Any = answer
     if part is pb.PathStats:
         place = answer.paths.add(path=OPTIMIZED)
@@ -30,6 +41,12 @@ def within(part: Any, name: str, value: Any) -> pb.GetStatsResponse:
         place = answer.cache
     elif part is pb.PoolStats:
         place = answer.pools.add(path=OPTIMIZED)
+    elif part is pb.ArmStats:
+        place = answer.arms.add(path=OPTIMIZED)
+    elif part is pb.Durations:
+        place = answer.arms.add(path=OPTIMIZED).skipped_durations
+    elif part is pb.ShadowStats:
+        place = answer.shadow
     setattr(place, name, value)
     return answer
 
@@ -51,11 +68,11 @@ def test_every_fraction_is_named() -> None:
     """Fractions are never simply added."""
     fractions = {
         field.name
-        for message in (pb.GetStatsResponse, pb.PathStats, pb.CacheStats, pb.PoolStats)
+        for message in PARTS
         for field in message.DESCRIPTOR.fields
         if field.type in {1, 2}
     }
-    assert fractions <= EQUAL | MEANS.keys()
+    assert fractions <= EQUAL | MEANS.keys() | SUMS_OF_FRACTIONS
     assert {
         field.name
         for field in pb.GetStatsResponse.DESCRIPTOR.fields
@@ -108,3 +125,25 @@ def test_the_workers_are_told_in_their_order_and_the_silent_ones_counted() -> No
     assert total.silent_workers == 1
     assert total.started_at.seconds == 7
     assert not total.HasField("cache")
+
+
+def test_histograms_are_added_bucket_by_bucket() -> None:
+    def answer(buckets: dict[int, int]) -> pb.GetStatsResponse:
+        durations = pb.Durations(count=sum(buckets.values()), buckets=buckets)
+        return pb.GetStatsResponse(
+            arms=[pb.ArmStats(path=OPTIMIZED, persisted_durations=durations)]
+        )
+
+    total = summed([answer({64: 1, 66: 2}), answer({66: 3})], silent=0)
+    (arm,) = total.arms
+    assert dict(arm.persisted_durations.buckets) == {64: 1, 66: 5}
+    assert arm.persisted_durations.count == 6
+
+
+def test_each_worker_keeps_its_own_trip() -> None:
+    answers = [pb.GetStatsResponse(workers=[pb.WorkerStats(index=index)]) for index in range(2)]
+    answers[1].tripped = True
+    answers[1].workers[0].trip.saves = 7
+    total = summed(answers, silent=0)
+    assert total.tripped
+    assert [worker.HasField("trip") for worker in total.workers] == [False, True]

@@ -26,13 +26,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from statekeep.v1 import agent_state_pb2 as statekeep_dot_v1_dot_agent__state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statekeep/v1/admin_service.proto\x12\x0cstatekeep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1estatekeep/v1/agent_state.proto\"\x16\n\x14GetServerInfoRequest\"\xde\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x04path\x18\x02 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x10\n\x08\x64\x61tabase\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.statekeep.v1.Limits\x12+\n\nskip_rules\x18\x05 \x01(\x0b\x32\x17.statekeep.v1.SkipRules\x12&\n\x05pools\x18\x06 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\"\x8b\x02\n\x06Limits\x12\x17\n\x0fmax_state_bytes\x18\x01 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_batch_items\x18\x03 \x01(\x05\x12\x11\n\tmax_depth\x18\x04 \x01(\x05\x12\x1a\n\x12max_integer_digits\x18\x05 \x01(\x05\x12\x13\n\x0bmax_members\x18\x06 \x01(\x05\x12\x19\n\x11max_id_characters\x18\x07 \x01(\x05\x12\x1b\n\x13max_context_entries\x18\x08 \x01(\x05\x12\x19\n\x11max_context_bytes\x18\t \x01(\x05\x12\x1d\n\x15max_large_state_bytes\x18\n \x01(\x03\"i\n\tSkipRules\x12\x19\n\x11\x63\x61nonical_version\x18\x01 \x01(\x05\x12\x16\n\x0eignored_fields\x18\x02 \x03(\t\x12\x16\n\x0emax_skip_age_s\x18\x03 \x01(\x01\x12\x11\n\tmax_skips\x18\x04 \x01(\x05\"\x98\x01\n\tPoolStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x11\n\tpool_size\x18\x02 \x01(\x05\x12\x14\n\x0cmax_overflow\x18\x03 \x01(\x05\x12\x16\n\x0epool_timeout_s\x18\x04 \x01(\x01\x12\x13\n\x0b\x63hecked_out\x18\x05 \x01(\x05\x12\x0c\n\x04idle\x18\x06 \x01(\x05\"\x11\n\x0fGetStatsRequest\"\xb7\x02\n\x10GetStatsResponse\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05paths\x18\x02 \x03(\x0b\x32\x17.statekeep.v1.PathStats\x12\'\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\x18.statekeep.v1.CacheStats\x12&\n\x05pools\x18\x04 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\x12 \n\x18unknown_checkpoint_types\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ircuit_open\x18\x06 \x01(\x08\x12*\n\x07workers\x18\x07 \x03(\x0b\x32\x19.statekeep.v1.WorkerStats\x12\x16\n\x0esilent_workers\x18\x08 \x01(\x05\"o\n\x0bWorkerStats\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\nprocess_id\x18\x02 \x01(\x03\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05saves\x18\x04 \x01(\x03\"\x96\x04\n\tPathStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\r\n\x05saves\x18\x02 \x01(\x03\x12\x11\n\tpersisted\x18\x03 \x01(\x03\x12\x0f\n\x07skipped\x18\x04 \x01(\x03\x12\x39\n\tdecisions\x18\x05 \x03(\x0b\x32&.statekeep.v1.PathStats.DecisionsEntry\x12\x37\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32%.statekeep.v1.PathStats.FailuresEntry\x12\x39\n\tfallbacks\x18\x07 \x03(\x0b\x32&.statekeep.v1.PathStats.FallbacksEntry\x12\x14\n\x0crows_written\x18\x08 \x01(\x03\x12\x12\n\nstatements\x18\t \x01(\x03\x12\x18\n\x10persisted_mean_s\x18\n \x01(\x01\x12\x16\n\x0eskipped_mean_s\x18\x0b \x01(\x01\x12\r\n\x05loads\x18\x0c \x01(\x03\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0e\x46\x61llbacksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xd2\x01\n\nCacheStats\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\x12\x13\n\x0bmax_entries\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0emax_size_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04hits\x18\x05 \x01(\x03\x12\x0e\n\x06misses\x18\x06 \x01(\x03\x12\x11\n\tevictions\x18\x07 \x01(\x03\x12\x15\n\rinvalidations\x18\x08 \x01(\x03\x12\x14\n\x0croutes_right\x18\t \x01(\x03\x12\x14\n\x0croutes_wrong\x18\n \x01(\x03\"\xa1\x01\n\x04\x46lag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x0e\n\x06set_by\x18\x06 \x01(\t\x12*\n\x06set_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07problem\x18\x08 \x01(\t\"T\n\x0b\x46lagInForce\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12(\n\x06source\x18\x03 \x01(\x0e\x32\x18.statekeep.v1.FlagSource\"\x12\n\x10ListFlagsRequest\"t\n\x11ListFlagsResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12!\n\x05\x66lags\x18\x02 \x03(\x0b\x32\x12.statekeep.v1.Flag\x12+\n\x08in_force\x18\x03 \x03(\x0b\x32\x19.statekeep.v1.FlagInForce\"\x95\x01\n\x0eSetFlagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x12\n\nchanged_by\x18\x05 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\";\n\x0fSetFlagResponse\x12(\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x18.statekeep.v1.FlagChange\"\x88\x01\n\x10UnsetFlagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"=\n\x11UnsetFlagResponse\x12(\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x18.statekeep.v1.FlagChange\"\xe5\x01\n\nFlagChange\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x19\n\x0cvalue_before\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bvalue_after\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x12\n\nchanged_by\x18\x07 \x01(\t\x12.\n\nchanged_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_value_beforeB\x0e\n\x0c_value_after\"?\n\x16ListFlagChangesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x17ListFlagChangesResponse\x12)\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x18.statekeep.v1.FlagChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*w\n\nFlagSource\x12\x1b\n\x17\x46LAG_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46LAG_SOURCE_DEFAULT\x10\x01\x12\x1b\n\x17\x46LAG_SOURCE_ENVIRONMENT\x10\x02\x12\x16\n\x12\x46LAG_SOURCE_STORED\x10\x03\x32\x8b\x04\n\x0c\x41\x64minService\x12]\n\rGetServerInfo\x12\".statekeep.v1.GetServerInfoRequest\x1a#.statekeep.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12N\n\x08GetStats\x12\x1d.statekeep.v1.GetStatsRequest\x1a\x1e.statekeep.v1.GetStatsResponse\"\x03\x90\x02\x01\x12Q\n\tListFlags\x12\x1e.statekeep.v1.ListFlagsRequest\x1a\x1f.statekeep.v1.ListFlagsResponse\"\x03\x90\x02\x01\x12\x46\n\x07SetFlag\x12\x1c.statekeep.v1.SetFlagRequest\x1a\x1d.statekeep.v1.SetFlagResponse\x12L\n\tUnsetFlag\x12\x1e.statekeep.v1.UnsetFlagRequest\x1a\x1f.statekeep.v1.UnsetFlagResponse\x12\x63\n\x0fListFlagChanges\x12$.statekeep.v1.ListFlagChangesRequest\x1a%.statekeep.v1.ListFlagChangesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statekeep/v1/admin_service.proto\x12\x0cstatekeep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1estatekeep/v1/agent_state.proto\"\x16\n\x14GetServerInfoRequest\"\xde\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x04path\x18\x02 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x10\n\x08\x64\x61tabase\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.statekeep.v1.Limits\x12+\n\nskip_rules\x18\x05 \x01(\x0b\x32\x17.statekeep.v1.SkipRules\x12&\n\x05pools\x18\x06 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\"\x8b\x02\n\x06Limits\x12\x17\n\x0fmax_state_bytes\x18\x01 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_batch_items\x18\x03 \x01(\x05\x12\x11\n\tmax_depth\x18\x04 \x01(\x05\x12\x1a\n\x12max_integer_digits\x18\x05 \x01(\x05\x12\x13\n\x0bmax_members\x18\x06 \x01(\x05\x12\x19\n\x11max_id_characters\x18\x07 \x01(\x05\x12\x1b\n\x13max_context_entries\x18\x08 \x01(\x05\x12\x19\n\x11max_context_bytes\x18\t \x01(\x05\x12\x1d\n\x15max_large_state_bytes\x18\n \x01(\x03\"i\n\tSkipRules\x12\x19\n\x11\x63\x61nonical_version\x18\x01 \x01(\x05\x12\x16\n\x0eignored_fields\x18\x02 \x03(\t\x12\x16\n\x0emax_skip_age_s\x18\x03 \x01(\x01\x12\x11\n\tmax_skips\x18\x04 \x01(\x05\"\x98\x01\n\tPoolStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\x11\n\tpool_size\x18\x02 \x01(\x05\x12\x14\n\x0cmax_overflow\x18\x03 \x01(\x05\x12\x16\n\x0epool_timeout_s\x18\x04 \x01(\x01\x12\x13\n\x0b\x63hecked_out\x18\x05 \x01(\x05\x12\x0c\n\x04idle\x18\x06 \x01(\x05\"\x11\n\x0fGetStatsRequest\"\xc9\x03\n\x10GetStatsResponse\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05paths\x18\x02 \x03(\x0b\x32\x17.statekeep.v1.PathStats\x12\'\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\x18.statekeep.v1.CacheStats\x12&\n\x05pools\x18\x04 \x03(\x0b\x32\x17.statekeep.v1.PoolStats\x12 \n\x18unknown_checkpoint_types\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ircuit_open\x18\x06 \x01(\x08\x12*\n\x07workers\x18\x07 \x03(\x0b\x32\x19.statekeep.v1.WorkerStats\x12\x16\n\x0esilent_workers\x18\x08 \x01(\x05\x12$\n\x04\x61rms\x18\n \x03(\x0b\x32\x16.statekeep.v1.ArmStats\x12.\n\narms_since\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06shadow\x18\x0c \x01(\x0b\x32\x19.statekeep.v1.ShadowStats\x12\x0f\n\x07tripped\x18\r \x01(\x08\"\x91\x01\n\x0bWorkerStats\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\nprocess_id\x18\x02 \x01(\x03\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05saves\x18\x04 \x01(\x03\x12 \n\x04trip\x18\x05 \x01(\x0b\x32\x12.statekeep.v1.Trip\"\x85\x01\n\x04Trip\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63rossed\x18\x02 \x01(\x0e\x32\x17.statekeep.v1.TripLimit\x12\r\n\x05value\x18\x03 \x01(\x01\x12\r\n\x05limit\x18\x04 \x01(\x01\x12\r\n\x05saves\x18\x05 \x01(\x03\"\xe3\x02\n\x08\x41rmStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\r\n\x05saves\x18\x02 \x01(\x03\x12\x0f\n\x07skipped\x18\x03 \x01(\x03\x12\x14\n\x0crows_written\x18\x04 \x01(\x03\x12\x12\n\nstatements\x18\x05 \x01(\x03\x12\x36\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32$.statekeep.v1.ArmStats.FailuresEntry\x12\x11\n\tfallbacks\x18\x07 \x01(\x03\x12\x34\n\x13persisted_durations\x18\x08 \x01(\x0b\x32\x17.statekeep.v1.Durations\x12\x32\n\x11skipped_durations\x18\t \x01(\x0b\x32\x17.statekeep.v1.Durations\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xa5\x01\n\tDurations\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\r\n\x05sum_s\x18\x02 \x01(\x01\x12\x13\n\x0bsum_squares\x18\x03 \x01(\x01\x12\x35\n\x07\x62uckets\x18\x04 \x03(\x0b\x32$.statekeep.v1.Durations.BucketsEntry\x1a.\n\x0c\x42ucketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xf3\x01\n\x0bShadowStats\x12\x12\n\nwould_skip\x18\x01 \x01(\x03\x12\x42\n\rwould_persist\x18\x02 \x03(\x0b\x32+.statekeep.v1.ShadowStats.WouldPersistEntry\x12\x15\n\rdisagreements\x18\x03 \x01(\x03\x12\x14\n\x0crows_avoided\x18\x04 \x01(\x03\x12\x14\n\x0croutes_right\x18\x05 \x01(\x03\x12\x14\n\x0croutes_wrong\x18\x06 \x01(\x03\x1a\x33\n\x11WouldPersistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x96\x04\n\tPathStats\x12\'\n\x04path\x18\x01 \x01(\x0e\x32\x19.statekeep.v1.ServingPath\x12\r\n\x05saves\x18\x02 \x01(\x03\x12\x11\n\tpersisted\x18\x03 \x01(\x03\x12\x0f\n\x07skipped\x18\x04 \x01(\x03\x12\x39\n\tdecisions\x18\x05 \x03(\x0b\x32&.statekeep.v1.PathStats.DecisionsEntry\x12\x37\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32%.statekeep.v1.PathStats.FailuresEntry\x12\x39\n\tfallbacks\x18\x07 \x03(\x0b\x32&.statekeep.v1.PathStats.FallbacksEntry\x12\x14\n\x0crows_written\x18\x08 \x01(\x03\x12\x12\n\nstatements\x18\t \x01(\x03\x12\x18\n\x10persisted_mean_s\x18\n \x01(\x01\x12\x16\n\x0eskipped_mean_s\x18\x0b \x01(\x01\x12\r\n\x05loads\x18\x0c \x01(\x03\x1a\x30\n\x0e\x44\x65\x63isionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0e\x46\x61llbacksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xd2\x01\n\nCacheStats\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\x12\x13\n\x0bmax_entries\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0emax_size_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04hits\x18\x05 \x01(\x03\x12\x0e\n\x06misses\x18\x06 \x01(\x03\x12\x11\n\tevictions\x18\x07 \x01(\x03\x12\x15\n\rinvalidations\x18\x08 \x01(\x03\x12\x14\n\x0croutes_right\x18\t \x01(\x03\x12\x14\n\x0croutes_wrong\x18\n \x01(\x03\"\xa1\x01\n\x04\x46lag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x0e\n\x06set_by\x18\x06 \x01(\t\x12*\n\x06set_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07problem\x18\x08 \x01(\t\"T\n\x0b\x46lagInForce\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12(\n\x06source\x18\x03 \x01(\x0e\x32\x18.statekeep.v1.FlagSource\"\x12\n\x10ListFlagsRequest\"t\n\x11ListFlagsResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12!\n\x05\x66lags\x18\x02 \x03(\x0b\x32\x12.statekeep.v1.Flag\x12+\n\x08in_force\x18\x03 \x03(\x0b\x32\x19.statekeep.v1.FlagInForce\"\x95\x01\n\x0eSetFlagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x12\n\nchanged_by\x18\x05 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\";\n\x0fSetFlagResponse\x12(\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x18.statekeep.v1.FlagChange\"\x88\x01\n\x10UnsetFlagRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"=\n\x11UnsetFlagResponse\x12(\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x18.statekeep.v1.FlagChange\"\xe5\x01\n\nFlagChange\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x19\n\x0cvalue_before\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bvalue_after\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x12\n\nchanged_by\x18\x07 \x01(\t\x12.\n\nchanged_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_value_beforeB\x0e\n\x0c_value_after\"?\n\x16ListFlagChangesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x17ListFlagChangesResponse\x12)\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x18.statekeep.v1.FlagChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*n\n\tTripLimit\x12\x1a\n\x16TRIP_LIMIT_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRIP_LIMIT_FALLBACK_RATE\x10\x01\x12\x13\n\x0fTRIP_LIMIT_MEAN\x10\x02\x12\x12\n\x0eTRIP_LIMIT_P99\x10\x03*w\n\nFlagSource\x12\x1b\n\x17\x46LAG_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46LAG_SOURCE_DEFAULT\x10\x01\x12\x1b\n\x17\x46LAG_SOURCE_ENVIRONMENT\x10\x02\x12\x16\n\x12\x46LAG_SOURCE_STORED\x10\x03\x32\x8b\x04\n\x0c\x41\x64minService\x12]\n\rGetServerInfo\x12\".statekeep.v1.GetServerInfoRequest\x1a#.statekeep.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12N\n\x08GetStats\x12\x1d.statekeep.v1.GetStatsRequest\x1a\x1e.statekeep.v1.GetStatsResponse\"\x03\x90\x02\x01\x12Q\n\tListFlags\x12\x1e.statekeep.v1.ListFlagsRequest\x1a\x1f.statekeep.v1.ListFlagsResponse\"\x03\x90\x02\x01\x12\x46\n\x07SetFlag\x12\x1c.statekeep.v1.SetFlagRequest\x1a\x1d.statekeep.v1.SetFlagResponse\x12L\n\tUnsetFlag\x12\x1e.statekeep.v1.UnsetFlagRequest\x1a\x1f.statekeep.v1.UnsetFlagResponse\x12\x63\n\x0fListFlagChanges\x12$.statekeep.v1.ListFlagChangesRequest\x1a%.statekeep.v1.ListFlagChangesResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statekeep.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ARMSTATS_FAILURESENTRY']._loaded_options = None
+  _globals['_ARMSTATS_FAILURESENTRY']._serialized_options = b'8\001'
+  _globals['_DURATIONS_BUCKETSENTRY']._loaded_options = None
+  _globals['_DURATIONS_BUCKETSENTRY']._serialized_options = b'8\001'
+  _globals['_SHADOWSTATS_WOULDPERSISTENTRY']._loaded_options = None
+  _globals['_SHADOWSTATS_WOULDPERSISTENTRY']._serialized_options = b'8\001'
   _globals['_PATHSTATS_DECISIONSENTRY']._loaded_options = None
   _globals['_PATHSTATS_DECISIONSENTRY']._serialized_options = b'8\001'
   _globals['_PATHSTATS_FAILURESENTRY']._loaded_options = None
@@ -47,8 +53,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListFlags']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListFlagChanges']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ListFlagChanges']._serialized_options = b'\220\002\001'
-  _globals['_FLAGSOURCE']._serialized_start=3287
-  _globals['_FLAGSOURCE']._serialized_end=3406
+  _globals['_TRIPLIMIT']._serialized_start=4376
+  _globals['_TRIPLIMIT']._serialized_end=4486
+  _globals['_FLAGSOURCE']._serialized_start=4488
+  _globals['_FLAGSOURCE']._serialized_end=4607
   _globals['_GETSERVERINFOREQUEST']._serialized_start=115
   _globals['_GETSERVERINFOREQUEST']._serialized_end=137
   _globals['_GETSERVERINFORESPONSE']._serialized_start=140
@@ -62,41 +70,55 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATSREQUEST']._serialized_start=896
   _globals['_GETSTATSREQUEST']._serialized_end=913
   _globals['_GETSTATSRESPONSE']._serialized_start=916
-  _globals['_GETSTATSRESPONSE']._serialized_end=1227
-  _globals['_WORKERSTATS']._serialized_start=1229
-  _globals['_WORKERSTATS']._serialized_end=1340
-  _globals['_PATHSTATS']._serialized_start=1343
-  _globals['_PATHSTATS']._serialized_end=1877
-  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_start=1730
-  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_end=1778
-  _globals['_PATHSTATS_FAILURESENTRY']._serialized_start=1780
-  _globals['_PATHSTATS_FAILURESENTRY']._serialized_end=1827
-  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_start=1829
-  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_end=1877
-  _globals['_CACHESTATS']._serialized_start=1880
-  _globals['_CACHESTATS']._serialized_end=2090
-  _globals['_FLAG']._serialized_start=2093
-  _globals['_FLAG']._serialized_end=2254
-  _globals['_FLAGINFORCE']._serialized_start=2256
-  _globals['_FLAGINFORCE']._serialized_end=2340
-  _globals['_LISTFLAGSREQUEST']._serialized_start=2342
-  _globals['_LISTFLAGSREQUEST']._serialized_end=2360
-  _globals['_LISTFLAGSRESPONSE']._serialized_start=2362
-  _globals['_LISTFLAGSRESPONSE']._serialized_end=2478
-  _globals['_SETFLAGREQUEST']._serialized_start=2481
-  _globals['_SETFLAGREQUEST']._serialized_end=2630
-  _globals['_SETFLAGRESPONSE']._serialized_start=2632
-  _globals['_SETFLAGRESPONSE']._serialized_end=2691
-  _globals['_UNSETFLAGREQUEST']._serialized_start=2694
-  _globals['_UNSETFLAGREQUEST']._serialized_end=2830
-  _globals['_UNSETFLAGRESPONSE']._serialized_start=2832
-  _globals['_UNSETFLAGRESPONSE']._serialized_end=2893
-  _globals['_FLAGCHANGE']._serialized_start=2896
-  _globals['_FLAGCHANGE']._serialized_end=3125
-  _globals['_LISTFLAGCHANGESREQUEST']._serialized_start=3127
-  _globals['_LISTFLAGCHANGESREQUEST']._serialized_end=3190
-  _globals['_LISTFLAGCHANGESRESPONSE']._serialized_start=3192
-  _globals['_LISTFLAGCHANGESRESPONSE']._serialized_end=3285
-  _globals['_ADMINSERVICE']._serialized_start=3409
-  _globals['_ADMINSERVICE']._serialized_end=3932
+  _globals['_GETSTATSRESPONSE']._serialized_end=1373
+  _globals['_WORKERSTATS']._serialized_start=1376
+  _globals['_WORKERSTATS']._serialized_end=1521
+  _globals['_TRIP']._serialized_start=1524
+  _globals['_TRIP']._serialized_end=1657
+  _globals['_ARMSTATS']._serialized_start=1660
+  _globals['_ARMSTATS']._serialized_end=2015
+  _globals['_ARMSTATS_FAILURESENTRY']._serialized_start=1968
+  _globals['_ARMSTATS_FAILURESENTRY']._serialized_end=2015
+  _globals['_DURATIONS']._serialized_start=2018
+  _globals['_DURATIONS']._serialized_end=2183
+  _globals['_DURATIONS_BUCKETSENTRY']._serialized_start=2137
+  _globals['_DURATIONS_BUCKETSENTRY']._serialized_end=2183
+  _globals['_SHADOWSTATS']._serialized_start=2186
+  _globals['_SHADOWSTATS']._serialized_end=2429
+  _globals['_SHADOWSTATS_WOULDPERSISTENTRY']._serialized_start=2378
+  _globals['_SHADOWSTATS_WOULDPERSISTENTRY']._serialized_end=2429
+  _globals['_PATHSTATS']._serialized_start=2432
+  _globals['_PATHSTATS']._serialized_end=2966
+  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_start=2819
+  _globals['_PATHSTATS_DECISIONSENTRY']._serialized_end=2867
+  _globals['_PATHSTATS_FAILURESENTRY']._serialized_start=1968
+  _globals['_PATHSTATS_FAILURESENTRY']._serialized_end=2015
+  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_start=2918
+  _globals['_PATHSTATS_FALLBACKSENTRY']._serialized_end=2966
+  _globals['_CACHESTATS']._serialized_start=2969
+  _globals['_CACHESTATS']._serialized_end=3179
+  _globals['_FLAG']._serialized_start=3182
+  _globals['_FLAG']._serialized_end=3343
+  _globals['_FLAGINFORCE']._serialized_start=3345
+  _globals['_FLAGINFORCE']._serialized_end=3429
+  _globals['_LISTFLAGSREQUEST']._serialized_start=3431
+  _globals['_LISTFLAGSREQUEST']._serialized_end=3449
+  _globals['_LISTFLAGSRESPONSE']._serialized_start=3451
+  _globals['_LISTFLAGSRESPONSE']._serialized_end=3567
+  _globals['_SETFLAGREQUEST']._serialized_start=3570
+  _globals['_SETFLAGREQUEST']._serialized_end=3719
+  _globals['_SETFLAGRESPONSE']._serialized_start=3721
+  _globals['_SETFLAGRESPONSE']._serialized_end=3780
+  _globals['_UNSETFLAGREQUEST']._serialized_start=3783
+  _globals['_UNSETFLAGREQUEST']._serialized_end=3919
+  _globals['_UNSETFLAGRESPONSE']._serialized_start=3921
+  _globals['_UNSETFLAGRESPONSE']._serialized_end=3982
+  _globals['_FLAGCHANGE']._serialized_start=3985
+  _globals['_FLAGCHANGE']._serialized_end=4214
+  _globals['_LISTFLAGCHANGESREQUEST']._serialized_start=4216
+  _globals['_LISTFLAGCHANGESREQUEST']._serialized_end=4279
+  _globals['_LISTFLAGCHANGESRESPONSE']._serialized_start=4281
+  _globals['_LISTFLAGCHANGESRESPONSE']._serialized_end=4374
+  _globals['_ADMINSERVICE']._serialized_start=4610
+  _globals['_ADMINSERVICE']._serialized_end=5133
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _TripLimit:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TripLimitEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TripLimit.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TRIP_LIMIT_UNSPECIFIED: _TripLimit.ValueType  # 0
+    """Never sent."""
+    TRIP_LIMIT_FALLBACK_RATE: _TripLimit.ValueType  # 1
+    """The share of the saves that standard had to serve."""
+    TRIP_LIMIT_MEAN: _TripLimit.ValueType  # 2
+    """The mean duration."""
+    TRIP_LIMIT_P99: _TripLimit.ValueType  # 3
+    """The 99th percentile of the durations."""
+
+class TripLimit(_TripLimit, metaclass=_TripLimitEnumTypeWrapper):
+    """TripLimit names a limit at which a process trips."""
+
+TRIP_LIMIT_UNSPECIFIED: TripLimit.ValueType  # 0
+"""Never sent."""
+TRIP_LIMIT_FALLBACK_RATE: TripLimit.ValueType  # 1
+"""The share of the saves that standard had to serve."""
+TRIP_LIMIT_MEAN: TripLimit.ValueType  # 2
+"""The mean duration."""
+TRIP_LIMIT_P99: TripLimit.ValueType  # 3
+"""The 99th percentile of the durations."""
+Global___TripLimit: typing_extensions.TypeAlias = TripLimit
+
 class _FlagSource:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -258,12 +286,18 @@ class GetStatsResponse(google.protobuf.message.Message):
     CIRCUIT_OPEN_FIELD_NUMBER: builtins.int
     WORKERS_FIELD_NUMBER: builtins.int
     SILENT_WORKERS_FIELD_NUMBER: builtins.int
+    ARMS_FIELD_NUMBER: builtins.int
+    ARMS_SINCE_FIELD_NUMBER: builtins.int
+    SHADOW_FIELD_NUMBER: builtins.int
+    TRIPPED_FIELD_NUMBER: builtins.int
     unknown_checkpoint_types: builtins.int
     """Saves of a checkpoint type that the server does not know."""
     circuit_open: builtins.bool
     """Whether the circuit breaker keeps saves off the optimized path, in any of the workers."""
     silent_workers: builtins.int
     """Workers that are not summed here: they did not answer, because they are starting again or busy."""
+    tripped: builtins.bool
+    """Whether any of the workers went to standard by itself (`WorkerStats.trip` says why)."""
     @property
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the server started: the first of the workers that are summed."""
@@ -284,6 +318,18 @@ class GetStatsResponse(google.protobuf.message.Message):
     def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___WorkerStats]:
         """The workers that are summed here, in their order; one without `--workers`."""
 
+    @property
+    def arms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArmStats]:
+        """Both arms of a rollout, for an A/B report: the saves by the path that the flags chose for them."""
+
+    @property
+    def arms_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when the arms are counted: when the rollout last changed, or the server started."""
+
+    @property
+    def shadow(self) -> Global___ShadowStats:
+        """What the optimized path would have done, in shadow mode."""
+
     def __init__(
         self,
         *,
@@ -295,9 +341,13 @@ class GetStatsResponse(google.protobuf.message.Message):
         circuit_open: builtins.bool = ...,
         workers: collections.abc.Iterable[Global___WorkerStats] | None = ...,
         silent_workers: builtins.int = ...,
+        arms: collections.abc.Iterable[Global___ArmStats] | None = ...,
+        arms_since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        shadow: Global___ShadowStats | None = ...,
+        tripped: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cache", b"cache", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cache", b"cache", "circuit_open", b"circuit_open", "paths", b"paths", "pools", b"pools", "silent_workers", b"silent_workers", "started_at", b"started_at", "unknown_checkpoint_types", b"unknown_checkpoint_types", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["arms_since", b"arms_since", "cache", b"cache", "shadow", b"shadow", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["arms", b"arms", "arms_since", b"arms_since", "cache", b"cache", "circuit_open", b"circuit_open", "paths", b"paths", "pools", b"pools", "shadow", b"shadow", "silent_workers", b"silent_workers", "started_at", b"started_at", "tripped", b"tripped", "unknown_checkpoint_types", b"unknown_checkpoint_types", "workers", b"workers"]) -> None: ...
 
 Global___GetStatsResponse: typing_extensions.TypeAlias = GetStatsResponse
 
@@ -311,6 +361,7 @@ class WorkerStats(google.protobuf.message.Message):
     PROCESS_ID_FIELD_NUMBER: builtins.int
     STARTED_AT_FIELD_NUMBER: builtins.int
     SAVES_FIELD_NUMBER: builtins.int
+    TRIP_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Its number, from 0."""
     process_id: builtins.int
@@ -321,6 +372,10 @@ class WorkerStats(google.protobuf.message.Message):
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it started."""
 
+    @property
+    def trip(self) -> Global___Trip:
+        """Why it went to standard by itself; absent while the flags hold."""
+
     def __init__(
         self,
         *,
@@ -328,11 +383,233 @@ class WorkerStats(google.protobuf.message.Message):
         process_id: builtins.int = ...,
         started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         saves: builtins.int = ...,
+        trip: Global___Trip | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["index", b"index", "process_id", b"process_id", "saves", b"saves", "started_at", b"started_at"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["started_at", b"started_at", "trip", b"trip"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "process_id", b"process_id", "saves", b"saves", "started_at", b"started_at", "trip", b"trip"]) -> None: ...
 
 Global___WorkerStats: typing_extensions.TypeAlias = WorkerStats
+
+@typing.final
+class Trip(google.protobuf.message.Message):
+    """Trip says why a process went to standard by itself: in a window of a minute the saves of the
+    optimized path crossed a limit. It stays there until somebody sets the optimized path or its
+    rollout again.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_FIELD_NUMBER: builtins.int
+    CROSSED_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    SAVES_FIELD_NUMBER: builtins.int
+    crossed: Global___TripLimit.ValueType
+    """What was crossed."""
+    value: builtins.float
+    """Its value in the window: a share of 1, or seconds."""
+    limit: builtins.float
+    """The limit, likewise."""
+    saves: builtins.int
+    """Saves of the optimized path in the window."""
+    @property
+    def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When, by the machine's clock."""
+
+    def __init__(
+        self,
+        *,
+        at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        crossed: Global___TripLimit.ValueType = ...,
+        value: builtins.float = ...,
+        limit: builtins.float = ...,
+        saves: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at", "crossed", b"crossed", "limit", b"limit", "saves", b"saves", "value", b"value"]) -> None: ...
+
+Global___Trip: typing_extensions.TypeAlias = Trip
+
+@typing.final
+class ArmStats(google.protobuf.message.Message):
+    """ArmStats count the saves for which the flags chose one path, whichever path served them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class FailuresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    PATH_FIELD_NUMBER: builtins.int
+    SAVES_FIELD_NUMBER: builtins.int
+    SKIPPED_FIELD_NUMBER: builtins.int
+    ROWS_WRITTEN_FIELD_NUMBER: builtins.int
+    STATEMENTS_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    FALLBACKS_FIELD_NUMBER: builtins.int
+    PERSISTED_DURATIONS_FIELD_NUMBER: builtins.int
+    SKIPPED_DURATIONS_FIELD_NUMBER: builtins.int
+    path: statekeep.v1.agent_state_pb2.ServingPath.ValueType
+    """The path that was chosen."""
+    saves: builtins.int
+    """Saves that the path acknowledged, batches included."""
+    skipped: builtins.int
+    """Of these, skipped."""
+    rows_written: builtins.int
+    """Rows that the path inserted, updated or deleted."""
+    statements: builtins.int
+    """Statements that the path sent, those of loads and transactions included."""
+    fallbacks: builtins.int
+    """Single saves that standard had to serve."""
+    @property
+    def failures(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Single saves that failed, by the name of their `ErrorReason` without its prefix."""
+
+    @property
+    def persisted_durations(self) -> Global___Durations:
+        """Durations of single saves that were persisted, a fallback included."""
+
+    @property
+    def skipped_durations(self) -> Global___Durations:
+        """Durations of single saves that were skipped."""
+
+    def __init__(
+        self,
+        *,
+        path: statekeep.v1.agent_state_pb2.ServingPath.ValueType = ...,
+        saves: builtins.int = ...,
+        skipped: builtins.int = ...,
+        rows_written: builtins.int = ...,
+        statements: builtins.int = ...,
+        failures: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        fallbacks: builtins.int = ...,
+        persisted_durations: Global___Durations | None = ...,
+        skipped_durations: Global___Durations | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["persisted_durations", b"persisted_durations", "skipped_durations", b"skipped_durations"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["failures", b"failures", "fallbacks", b"fallbacks", "path", b"path", "persisted_durations", b"persisted_durations", "rows_written", b"rows_written", "saves", b"saves", "skipped", b"skipped", "skipped_durations", b"skipped_durations", "statements", b"statements"]) -> None: ...
+
+Global___ArmStats: typing_extensions.TypeAlias = ArmStats
+
+@typing.final
+class Durations(google.protobuf.message.Message):
+    """Durations are a histogram, which is added up bucket by bucket."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class BucketsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    COUNT_FIELD_NUMBER: builtins.int
+    SUM_S_FIELD_NUMBER: builtins.int
+    SUM_SQUARES_FIELD_NUMBER: builtins.int
+    BUCKETS_FIELD_NUMBER: builtins.int
+    count: builtins.int
+    """How many."""
+    sum_s: builtins.float
+    """Their sum in seconds."""
+    sum_squares: builtins.float
+    """The sum of their squares in seconds, for the variance."""
+    @property
+    def buckets(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
+        """How many by the lower bound of their bucket, in microseconds; none that is empty. A bucket is
+        one microsecond wide below 64; above, every doubling has 32 of equal width.
+        """
+
+    def __init__(
+        self,
+        *,
+        count: builtins.int = ...,
+        sum_s: builtins.float = ...,
+        sum_squares: builtins.float = ...,
+        buckets: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "count", b"count", "sum_s", b"sum_s", "sum_squares", b"sum_squares"]) -> None: ...
+
+Global___Durations: typing_extensions.TypeAlias = Durations
+
+@typing.final
+class ShadowStats(google.protobuf.message.Message):
+    """ShadowStats count what the optimized path would have made of the saves that standard persisted
+    while OPTIMIZED_PERSISTENCE_SHADOW was on.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class WouldPersistEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    WOULD_SKIP_FIELD_NUMBER: builtins.int
+    WOULD_PERSIST_FIELD_NUMBER: builtins.int
+    DISAGREEMENTS_FIELD_NUMBER: builtins.int
+    ROWS_AVOIDED_FIELD_NUMBER: builtins.int
+    ROUTES_RIGHT_FIELD_NUMBER: builtins.int
+    ROUTES_WRONG_FIELD_NUMBER: builtins.int
+    would_skip: builtins.int
+    """Saves that it would have skipped."""
+    disagreements: builtins.int
+    """Saves that it would have skipped although their fields had changed: never more than 0."""
+    rows_avoided: builtins.int
+    """Rows that it would not have written."""
+    routes_right: builtins.int
+    """Routes that its head cache would have chosen right."""
+    routes_wrong: builtins.int
+    """Routes that its head cache would have chosen wrong."""
+    @property
+    def would_persist(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Saves that it would have persisted, by the name of the `DecisionReason` without its prefix."""
+
+    def __init__(
+        self,
+        *,
+        would_skip: builtins.int = ...,
+        would_persist: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        disagreements: builtins.int = ...,
+        rows_avoided: builtins.int = ...,
+        routes_right: builtins.int = ...,
+        routes_wrong: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disagreements", b"disagreements", "routes_right", b"routes_right", "routes_wrong", b"routes_wrong", "rows_avoided", b"rows_avoided", "would_persist", b"would_persist", "would_skip", b"would_skip"]) -> None: ...
+
+Global___ShadowStats: typing_extensions.TypeAlias = ShadowStats
 
 @typing.final
 class PathStats(google.protobuf.message.Message):
