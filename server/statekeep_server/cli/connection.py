@@ -4,7 +4,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +34,10 @@ class Connection:
     insecure: bool = False
     timeout_s: float = 10.0
 
+    def to(self, target: str | None) -> "Connection":
+        """The same for another server."""
+        return replace(self, target=target)
+
     def client(self) -> "AsyncClient":
         """A client that is not open yet. Raises CommandFailed for settings that cannot be."""
         from statekeep import AsyncClient
@@ -55,11 +59,13 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a connection, and let it fail politely.
 
     The command takes them as one keyword argument, `connection`; the command line sees the
-    options instead.
+    options instead. A command that asks several servers has `targets` of its own.
     """
     signature = inspect.signature(command)
     own = [each for each in signature.parameters.values() if each.name != "connection"]
-    shared = inspect.signature(_connection_options).parameters
+    shared = dict(inspect.signature(_connection_options).parameters)
+    if "targets" in signature.parameters:
+        del shared["target"]
 
     @functools.wraps(command)
     def connecting(**given: Any) -> None:

@@ -149,7 +149,9 @@ def rollout(
     share: Annotated[
         str,
         typer.Argument(
-            metavar="SHARE", help="`10%`, `on` (all runs), `off`, or `status`.", show_default=False
+            metavar="SHARE",
+            help="`10%`, `on` (all runs), `off`, `status`, or `reset` after a trip.",
+            show_default=False,
         ),
     ],
     tenant: Tenant = "",
@@ -167,6 +169,9 @@ def rollout(
     if word == "status":
         _show(ask(connection, lambda client: client.flags()), output)
         return
+    if word == "reset":
+        _tell(*ask(connection, lambda client: _reset(client, by or _who())), output)
+        return
     steps = _steps(word, run)
 
     async def question(client: "AsyncClient") -> "tuple[list[FlagChange], FlagList]":
@@ -181,6 +186,25 @@ def rollout(
     _tell(*ask(connection, question), output)
 
 
+async def _reset(client: "AsyncClient", who: str) -> "tuple[list[FlagChange], FlagList]":
+    """Say again what is said about the optimized path: servers that tripped take it as a word.
+
+    Somebody who changes the flag meanwhile has looked too: then this fails, and nothing is lost.
+    """
+    stored = [
+        flag
+        for flag in (await client.flags()).flags
+        if flag.name == ENABLE and not flag.tenant and not flag.run_id
+    ]
+    if stored:
+        change = await client.set_flag(
+            ENABLE, stored[0].value, changed_by=who, expected_version=stored[0].version
+        )
+    else:
+        change = await client.unset_flag(ENABLE, changed_by=who, expected_version=0)
+    return [change], await client.flags()
+
+
 def _steps(word: str, run: str) -> list[tuple[str, str]]:
     """What to set, in this order: the share comes first, so that nobody starts with all runs."""
     if word == "off":
@@ -192,7 +216,9 @@ def _steps(word: str, run: str) -> list[tuple[str, str]]:
     try:
         percent = 100.0 if word == "on" else parse_percent(word)
     except ValueError as error:
-        raise CommandFailed(f"{error}, `on`, `off` or `status`", code=WRONG_USAGE) from None
+        raise CommandFailed(
+            f"{error}, `on`, `off`, `status` or `reset`", code=WRONG_USAGE
+        ) from None
     return [(ROLLOUT, f"{percent:g}"), (ENABLE, "true")]
 
 

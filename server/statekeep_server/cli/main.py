@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from statekeep_server import __version__
-from statekeep_server.cli import bench, demo, flags, serve, views
+from statekeep_server.cli import ab, bench, demo, flags, serve, stats, views
 
 app = typer.Typer(
     name="statekeep",
@@ -22,9 +22,10 @@ app.command()(views.history)
 app.command()(views.show)
 app.command()(views.delete)
 app.command()(views.info)
-app.command()(views.stats)
+app.command()(stats.stats)
 app.command()(flags.rollout)
 app.add_typer(flags.app, name="flags")
+app.add_typer(ab.app, name="ab")
 app.command()(demo.demo)
 app.add_typer(bench.app, name="bench")
 

@@ -19,6 +19,15 @@ Target = Annotated[
         help="The server to ask. [STATEKEEP_TARGET, else 127.0.0.1:50551]",
     ),
 ]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="HOST:PORT",
+        help="A server to ask; repeat it for all of the fleet. "
+        "[STATEKEEP_TARGET, else 127.0.0.1:50551]",
+    ),
+]
 Token = Annotated[
     str | None,
     typer.Option(

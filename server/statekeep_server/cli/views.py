@@ -12,9 +12,10 @@ from statekeep_server.cli import options
 from statekeep_server.cli.connection import Connection, ask, connected
 from statekeep_server.cli.errors import WRONG_USAGE, CommandFailed
 from statekeep_server.cli.output import Format, console, print_facts, print_json, print_table
+from statekeep_server.cli.stats import named, print_pools
 
 if TYPE_CHECKING:  # the client brings gRPC, which `--help` does not need
-    from statekeep import AsyncClient, LoadedState, ServerStats, WorkerStats
+    from statekeep import AsyncClient, LoadedState
 
 T = TypeVar("T")
 
@@ -178,125 +179,9 @@ def info(
         print_json(asdict(about))
         return
     print_facts([("version", about.version), ("path", about.path), ("database", about.database)])
-    print_facts(_named(asdict(about.skip_rules)), title="\nSkip rules")
-    print_facts(_named(asdict(about.limits)), title="\nLimits")
-    _print_pools(about.pools)
-
-
-@connected
-def stats(
-    output: options.Output = Format.TABLE,
-    *,
-    connection: Connection,
-) -> None:
-    """Count what the server did since it started: saves, skips, writes, cache, pools."""
-    counted = ask(connection, lambda client: client.stats())
-    if output is Format.JSON:
-        print_json(asdict(counted))
-    else:
-        _print_stats(counted)
-
-
-def _print_stats(counted: "ServerStats") -> None:
-    print_table(
-        (
-            "path",
-            "saves",
-            "persisted",
-            "skipped",
-            "skipped %",
-            "rows written",
-            "statements",
-            "persisted ms",
-            "skipped ms",
-            "loads",
-        ),
-        [
-            (
-                path.path,
-                path.saves,
-                path.persisted,
-                path.skipped,
-                100 * path.skipped / path.saves if path.saves else None,
-                path.rows_written,
-                path.statements,
-                path.persisted_mean_s * 1_000 if path.persisted else None,
-                path.skipped_mean_s * 1_000 if path.skipped else None,
-                path.loads,
-            )
-            for path in counted.paths
-        ],
-        title=f"Since {counted.started_at:%Y-%m-%d %H:%M:%S}Z",
-        right=(
-            "saves",
-            "persisted",
-            "skipped",
-            "skipped %",
-            "rows written",
-            "statements",
-            "persisted ms",
-            "skipped ms",
-            "loads",
-        ),
-    )
-    for title, name in (
-        ("Decisions", "decisions"),
-        ("Failures", "failures"),
-        ("Fallbacks", "fallbacks"),
-    ):
-        rows = [
-            (path.path, word, count)
-            for path in counted.paths
-            for word, count in sorted(getattr(path, name).items())
-        ]
-        if rows:
-            print_table(("path", "reason", "saves"), rows, title=title, right=("saves",))
-    print_facts(
-        [
-            ("unknown checkpoint types", counted.unknown_checkpoint_types),
-            ("circuit open", counted.circuit_open),
-            ("workers summed", len(counted.workers)),
-            ("workers silent", counted.silent_workers),
-        ]
-    )
-    _print_workers(counted.workers)
-    print_facts(_named(asdict(counted.cache)), title="\nHead cache")
-    _print_pools(counted.pools)
-
-
-def _print_workers(workers: "tuple[WorkerStats, ...]") -> None:
-    if len(workers) > 1:
-        print_table(
-            ("worker", "process", "started", "saves"),
-            [
-                (worker.index, worker.process_id, worker.started_at, worker.saves)
-                for worker in workers
-            ],
-            title="Workers",
-            right=("saves",),
-        )
-
-
-def _print_pools(pools: tuple[Any, ...]) -> None:
-    if not pools:
-        return
-    headers = ("path", "size", "overflow", "timeout s", "in use", "idle")
-    rows = [
-        (
-            pool.path,
-            pool.pool_size,
-            pool.max_overflow,
-            pool.pool_timeout_s,
-            pool.checked_out,
-            pool.idle,
-        )
-        for pool in pools
-    ]
-    print_table(headers, rows, title="Connection pools", right=headers[1:])
-
-
-def _named(values: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name.replace("_", " "), value) for name, value in values.items()]
+    print_facts(named(asdict(about.skip_rules)), title="\nSkip rules")
+    print_facts(named(asdict(about.limits)), title="\nLimits")
+    print_pools(about.pools)
 
 
 async def _take(found: AsyncIterator[T], limit: int) -> list[T]:

@@ -36,6 +36,7 @@ from statekeep_server.service.answers import ServiceStatistics
 from statekeep_server.service.clock import SystemClock
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.ids import new_id
+from statekeep_server.service.kpis import Kpis, kpis
 
 logger = logging.getLogger("statekeep.inprocess")
 
@@ -100,12 +101,29 @@ class StatePersistenceService:
             return None
         return DeepAgentState.model_validate(json.loads(loaded.snapshot.state))
 
-    def get_cache_stats(self) -> dict[str, int]:
-        """What the head cache holds and did."""
-        cache = self._facade.statistics().cache
+    def get_cache_stats(self) -> dict[str, float]:
+        """What the head cache holds and did, and how often it was right.
+
+        `hit_rate` and `routes_right_rate` are shares of 1, and 0.0 before the first look-up.
+        """
+        statistics = self._facade.statistics()
+        cache = statistics.cache
         if cache is None:
             return {}
-        return {name: getattr(cache, name) for name in cache.__slots__}
+        right, wrong = statistics.routes_right, statistics.routes_wrong
+        return {
+            **{name: getattr(cache, name) for name in cache.__slots__},
+            "hit_rate": cache.hits / max(1, cache.hits + cache.misses),
+            "routes_right": right,
+            "routes_wrong": wrong,
+            "routes_right_rate": right / max(1, right + wrong),
+        }
+
+    def kpis(self) -> Kpis:
+        """The figures by which the optimized path is judged."""
+        statistics = self._facade.statistics()
+        pools = [path.pool for path in statistics.paths if path.pool is not None]
+        return kpis(statistics.paths, statistics.cache, pools)
 
     def statistics(self) -> ServiceStatistics:
         """Count what this service did."""
