@@ -221,14 +221,19 @@ async def open_facade(
         )
 
 
+def most_connections(settings: Settings, workers: int) -> int:
+    """Count the connections that the processes of a server may open."""
+    pools = (settings.standard_pool, settings.optimized_pool)
+    # Each process has one more, for its flags.
+    return workers * (1 + sum(pool.pool_size + pool.max_overflow for pool in pools))
+
+
 async def _compare_with_the_database(
     store: SqlStateStore, settings: Settings, workers: int
 ) -> None:
     """Warn when the pools of all workers may open more connections than the database allows."""
     limit = await store.connection_limit()
-    pools = (settings.standard_pool, settings.optimized_pool)
-    # Each process has one more, for its flags.
-    most = workers * (1 + sum(pool.pool_size + pool.max_overflow for pool in pools))
+    most = most_connections(settings, workers)
     if limit is not None and most > limit:
         logger.warning(
             "The pools of %d processes may open %d connections, the database allows %d in all: "

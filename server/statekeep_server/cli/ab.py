@@ -35,6 +35,7 @@ app = typer.Typer(
 def report(
     targets: options.Targets = None,
     output: options.Output = Format.TABLE,
+    json: options.Json = False,
     *,
     connection: Connection,
 ) -> None:
@@ -50,7 +51,7 @@ def report(
     ]
     made = compare(_arm(found, Path.STANDARD), _arm(found, Path.OPTIMIZED))
     since = min(each.arms_since for each in found)
-    if output is Format.JSON:
+    if json or output is Format.JSON:
         print_json({"since": since, "servers": len(found), **asdict(made), "verdict": made.verdict})
         return
     print_facts([("since", since), ("servers", len(found))])

@@ -10,6 +10,7 @@ from statekeep_server.cli.output import Format
 Output = Annotated[
     Format, typer.Option("--output", "-o", help="Print a table for people or JSON for programs.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 Target = Annotated[
     str | None,

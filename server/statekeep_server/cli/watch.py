@@ -34,7 +34,7 @@ def watch_stats(
 
     Raises CommandFailed when the first look finds no server; later ones go on trying.
     """
-    with contextlib.suppress(KeyboardInterrupt), _screen(output) as show:
+    with contextlib.suppress(KeyboardInterrupt), screen(output) as show:
         asyncio.run(_watch(connection, show, every_s=every_s, count=count))
 
 
@@ -64,7 +64,7 @@ async def _watch(connection: Connection, show: Show, *, every_s: float, count: i
 
 
 @contextmanager
-def _screen(output: Format) -> Iterator[Show]:
+def screen(output: Format) -> Iterator[Show]:
     """Choose how to show it."""
     if output is Format.JSON:
         yield _as_json

@@ -15,7 +15,11 @@ OVERRIDE = "allow_unsafe_durability"
 
 
 class UnsafeDatabase(Failed):
-    """The database may lose acknowledged commits."""
+    """The database may lose acknowledged commits; `why` says by what."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 async def require_durable_postgresql(connection: AsyncConnection) -> None:
@@ -46,5 +50,6 @@ async def require_durable_sqlite(connection: AsyncConnection) -> None:
 def _unsafe(why: str) -> UnsafeDatabase:
     return UnsafeDatabase(
         f"the database may lose acknowledged saves: {why}. "
-        f"Cure it, or allow it in as many words ({OVERRIDE})"
+        f"Cure it, or allow it in as many words ({OVERRIDE})",
+        why,
     )

@@ -77,6 +77,9 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "optimized_persistence_rollout": ("12.5", 12.5),
     "optimized_persistence_monitoring": ("false", False),
     "optimized_persistence_shadow": ("yes", True),
+    "trip_fallback_percent": ("5%", 5.0),
+    "trip_mean_s": ("0.5", 0.5),
+    "trip_p99_s": ("0", 0.0),
     "ignored_fields": ("a, /b/*/c", ("a", "/b/*/c")),
     "max_skip_age_s": ("1.5", 1.5),
     "max_skips": ("7", 7),
@@ -139,6 +142,9 @@ def test_the_variables_have_the_names_that_were_promised() -> None:
         "STATEKEEP_TLS_KEY",
         "STATEKEEP_TOKEN",
         "STATEKEEP_TRUST_TENANT_METADATA",
+        "STATEKEEP_TRIP_FALLBACK_PERCENT",
+        "STATEKEEP_TRIP_MEAN",
+        "STATEKEEP_TRIP_P99",
         "STATEKEEP_WORKERS",
     }
 
