@@ -72,14 +72,15 @@ async def snapshot_not_found(wire: Wire, world: World) -> Refusal:
 
 
 async def state_corrupt(wire: Wire, world: World) -> Refusal:
-    break_both(world, "load", StateCorrupt("run-1", "s-1"))
+    for load in ("load", "load_newest"):
+        break_both(world, load, StateCorrupt("run-1", "s-1"))
     return await refusal(wire.state.LoadAgentState(pb.LoadAgentStateRequest(run_id="run-1")))
 
 
 async def overloaded(wire: Wire, world: World) -> Refusal:
     gated = gate(world)
     calls = [wire.state.SaveAgentState(save_request({"n": n}, run_id=new_run())) for n in range(4)]
-    while world.detached.running < len(calls):
+    while world.facade.saves_under_way < len(calls):
         await asyncio.sleep(0.001)
     refused = await save(wire)
     gated.gate.set()
@@ -131,7 +132,8 @@ async def schema_mismatch(wire: Wire, world: World) -> Refusal:
 
 
 async def internal(wire: Wire, world: World) -> Refusal:
-    break_both(world, "load", RuntimeError("secret"))
+    for load in ("load", "load_newest"):
+        break_both(world, load, RuntimeError("secret"))
     return await refusal(wire.state.LoadAgentState(pb.LoadAgentStateRequest(run_id="run-1")))
 
 
@@ -229,7 +231,14 @@ async def test_a_database_that_fails_is_unavailable_until_it_works_again(
     path: Path, cause: str
 ) -> None:
     async with open_faulty_wire(path) as (wire, world):
-        for method in ("append_many", "barrier", "load", "list_runs", "list_snapshots"):
+        for method in (
+            "append_many",
+            "barrier",
+            "load",
+            "load_newest",
+            "list_runs",
+            "list_snapshots",
+        ):
             break_both(world, method, StorageUnavailable(cause))
         calls: list[Awaitable[Any]] = [
             wire.state.SaveAgentState(save_request()),
@@ -281,7 +290,7 @@ async def test_an_unknown_commit_names_the_save_also_when_the_caller_did_not(pat
 
 async def test_nothing_of_a_bug_is_shown(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with open_faulty_wire(path) as (wire, world):
-        for method in ("append_many", "barrier", "load", "list_runs", "delete_run"):
+        for method in ("append_many", "barrier", "load", "load_newest", "list_runs", "delete_run"):
             break_both(world, method, RuntimeError("secret"))
         calls: list[Awaitable[Any]] = [
             wire.state.SaveAgentState(save_request()),

@@ -20,6 +20,7 @@ from statekeep.v1 import (
 )
 from statekeep_server.app import open_server
 from statekeep_server.config import Settings
+from statekeep_server.domain.errors import StateError
 from statekeep_server.domain.model import (
     LoadedState,
     Path,
@@ -107,6 +108,10 @@ class GatedStore(FaultyStore):
     async def load(self, key: RunKey, selector: Selector) -> LoadedState:
         await self._pass()
         return await super().load(key, selector)
+
+    async def load_newest(self, keys: Sequence[RunKey]) -> Sequence[LoadedState | StateError]:
+        await self._pass()
+        return await super().load_newest(keys)
 
     async def arrived(self, count: int) -> None:
         """Wait until so many wait at the gate."""

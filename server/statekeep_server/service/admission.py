@@ -24,6 +24,11 @@ class Admission:
         self._saves = 0
         self._bytes = 0
 
+    @property
+    def saves(self) -> int:
+        """How many are under way."""
+        return self._saves
+
     def enter(self, saves: int, size_bytes: int, *, reserved: bool) -> None:
         """Let saves in, or raise Overloaded; what was let in leaves by `leave`."""
         max_saves, max_bytes = self._max_saves, self._max_bytes

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from statekeep_server.batching.detached import Detached
 from statekeep_server.batching.turns import Turn
@@ -41,6 +41,7 @@ from statekeep_server.service.causes import describe, loggable, named_error, wit
 from statekeep_server.service.counters import reason_of
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.groups import is_the_databases_fault
+from statekeep_server.service.hold import Hold
 from statekeep_server.service.ports import Clock, RunCursor, RunPage, SnapshotPage
 from statekeep_server.service.state_service import StateService
 from statekeep_server.service.statistics import service_statistics
@@ -86,6 +87,11 @@ class StateFacade:
     def path_now(self) -> Path:
         """The path of what is about no run."""
         return self._flags().path
+
+    @property
+    def saves_under_way(self) -> int:
+        """How many saves were let in and are not answered yet."""
+        return self._admission.saves
 
     async def save(
         self, command: SaveCommand, *, deadline_s: float | None = None, large: bool = False
@@ -269,7 +275,7 @@ class StateFacade:
         command = save.command
         # The turn is held until the save is queued, and kept for its fallback where it cannot be.
         turn = Turn(self._standard.turns, command.key)
-        hold = _Hold(turn, self._admission, len(command.state))
+        hold = Hold(turn, self._admission, len(command.state))
         started_s = self._clock.monotonic_s()
         try:
             ack = await self._with_fallback(
@@ -376,7 +382,7 @@ class StateFacade:
         path: Path,
         save: PreparedSave,
         serve: Callable[[StateService, PreparedSave], Awaitable[SaveResult]],
-        hold: "_Hold | None" = None,
+        hold: Hold | None = None,
     ) -> SaveAck:
         """Serve a save on its path, and through standard when the optimized one cannot run."""
         service = self._service(path)
@@ -403,7 +409,7 @@ class StateFacade:
         save: PreparedSave,
         serve: Callable[[StateService, PreparedSave], Awaitable[SaveResult]],
         first: Exception,
-        hold: "_Hold | None",
+        hold: Hold | None,
     ) -> SaveAck:
         cause = self._falling_back(first)
         try:
@@ -458,28 +464,6 @@ class StateFacade:
                 return await ask(self._standard)
             except StateError as second:
                 raise with_both_causes(first, second) from first
-
-
-class _Hold:
-    """What a save holds until the last of those who work on it is done."""
-
-    def __init__(self, turn: Turn[RunKey], admission: Admission, size_bytes: int) -> None:
-        self._turn = turn
-        self._admission = admission
-        self._size_bytes = size_bytes
-        self._holders = 1
-
-    def share(self) -> Self:
-        """Hold it once more."""
-        self._holders += 1
-        return self
-
-    def release(self) -> None:
-        """Let go: whoever shares it calls this once."""
-        self._holders -= 1
-        if not self._holders:
-            self._turn.leave()
-            self._admission.leave(1, self._size_bytes)
 
 
 def _acks(
