@@ -19,6 +19,7 @@ from statekeep_server.domain.model import ById, ByVersion, Newest, RunKey, Selec
 from statekeep_server.domain.policy import SkipRules
 from statekeep_server.service.ports import Append, Probe, StateStore
 from statekeep_server.storage.memory_store import MemoryStateStore
+from statekeep_server.storage.snapshot_ids import name_snapshot
 from statekeep_server.storage.sql_store import open_sql_store
 from tests.support.clock import ManualClock
 from tests.support.stores import POOL, an_append, make_older, new_key
@@ -176,7 +177,14 @@ async def play(player: Player, history: Sequence[Step], pass_time: Any) -> list[
 def ids() -> Any:
     """Ids that two stores make alike."""
     numbers = itertools.count(1)
-    return lambda: f"id-{next(numbers)}"
+    return lambda: f"{next(numbers):08x}-0000-7000-8000-000000000000"
+
+
+class NamingStore(MemoryStateStore):
+    """Names its snapshots as the one on a database does."""
+
+    def _name(self, version: int) -> str:
+        return name_snapshot(super()._name(version), version)
 
 
 async def play_both(history: Sequence[Step], url: str) -> tuple[list[Any], list[Any]]:
@@ -192,7 +200,7 @@ async def play_both(history: Sequence[Step], url: str) -> tuple[list[Any], list[
         await make_older(engine, duration_us)
         return 0
 
-    in_memory = await play(Player(MemoryStateStore(clock, ids()), tenant), history, advance)
+    in_memory = await play(Player(NamingStore(clock, ids()), tenant), history, advance)
     configured = Settings(database_url=url)
     async with open_sql_store(url, settings=configured, pool=POOL, new_id=ids()) as store:
         on_disk = await play(Player(store, tenant), history, age)

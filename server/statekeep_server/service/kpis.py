@@ -14,19 +14,19 @@ class CountedPath(Protocol):
     """What one path counted; of `PathStatistics` and of the client's `PathStats`."""
 
     @property
-    def path(self) -> str: ...  # noqa: D102  # as `PathStatistics` says, with all below
+    def path(self) -> str: ...  # noqa: D102  # as the statistics say
     @property
-    def saves(self) -> int: ...  # noqa: D102
+    def saves(self) -> int: ...  # noqa: D102  # as the statistics say
     @property
-    def persisted(self) -> int: ...  # noqa: D102
+    def persisted(self) -> int: ...  # noqa: D102  # as the statistics say
     @property
-    def skipped(self) -> int: ...  # noqa: D102
+    def skipped(self) -> int: ...  # noqa: D102  # as the statistics say
     @property
-    def fallbacks(self) -> Mapping[str, int]: ...  # noqa: D102
+    def fallbacks(self) -> Mapping[str, int]: ...  # noqa: D102  # as the statistics say
     @property
-    def persisted_mean_s(self) -> float: ...  # noqa: D102
+    def persisted_mean_s(self) -> float: ...  # noqa: D102  # as the statistics say
     @property
-    def skipped_mean_s(self) -> float: ...  # noqa: D102
+    def skipped_mean_s(self) -> float: ...  # noqa: D102  # as the statistics say
 
 
 class CountedCache(Protocol):
@@ -35,7 +35,7 @@ class CountedCache(Protocol):
     @property
     def hits(self) -> int: ...  # noqa: D102  # as `CacheStatistics` says
     @property
-    def misses(self) -> int: ...  # noqa: D102
+    def misses(self) -> int: ...  # noqa: D102  # as the statistics say
 
 
 class CountedPool(Protocol):
@@ -44,9 +44,9 @@ class CountedPool(Protocol):
     @property
     def pool_size(self) -> int: ...  # noqa: D102  # as `PoolStatistics` says, with all below
     @property
-    def max_overflow(self) -> int: ...  # noqa: D102
+    def max_overflow(self) -> int: ...  # noqa: D102  # as the statistics say
     @property
-    def checked_out(self) -> int: ...  # noqa: D102
+    def checked_out(self) -> int: ...  # noqa: D102  # as the statistics say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ Nothing comes back by itself. Whoever sets the optimized path or its share again
 
 import logging
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from statekeep_server.domain.model import Path
@@ -48,10 +48,12 @@ class TripLimits:
     p99_s: float
 
 
-@dataclass(slots=True)
 class _Arm:
-    durations: Histogram = field(default_factory=Histogram)
-    fallbacks: int = 0
+    """What one path did in an interval that is still counted."""
+
+    def __init__(self) -> None:
+        self.durations = Histogram()
+        self.fallbacks = 0
 
 
 class _Interval:
