@@ -88,6 +88,25 @@ def test_the_log_says_which_path_serves(flags: Flags, words: str) -> None:
     assert describe(flags) == words
 
 
+async def test_a_trip_is_taken_back_on_every_server_by_one_change() -> None:
+    """A change that changes nothing is one all the same, and each follower tells it."""
+    store = MemoryFlagStore(ManualClock())
+    asked, other = (FlagFollower(Environment(), store, Limits()) for _ in range(2))
+    heard: list[tuple[str, str, Path]] = []
+    for name, follower in (("asked", asked), ("other", other)):
+        follower.watch_changes(
+            lambda change, name=name, follower=follower: heard.append(  # type: ignore[misc]
+                (name, change.name, follower().path)
+            )
+        )
+    enable = "ENABLE_OPTIMIZED_PERSISTENCE"
+    await asked.change(enable, Scope(), "true", changed_by="ann")
+    await asked.change(enable, Scope(), "true", changed_by="ann")
+    assert heard == [("asked", enable, Path.OPTIMIZED)] * 2
+    await other.refresh()
+    assert heard[2:] == [("other", enable, Path.OPTIMIZED)] * 2, "after they are in force"
+
+
 class Restored(MemoryFlagStore):
     """A store that a backup can replace."""
 
