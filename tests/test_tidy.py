@@ -97,10 +97,7 @@ BANS = [
         ),
         instead="take a Clock as an argument, so that tests can turn its hands",
         exempt=("server/statekeep_server/bench/", "server/statekeep_server/cli/", "client/"),
-        allowed={
-            "server/statekeep_server/service/clock.py": "it is the clock",
-            "server/statekeep_server/storage/checkup.py": "it compares the machine's clock itself",
-        },
+        allowed={"server/statekeep_server/service/clock.py": "it is the clock"},
     ),
     Ban(
         calls=frozenset({"asyncio.create_task", "asyncio.ensure_future", "loop.create_task"}),

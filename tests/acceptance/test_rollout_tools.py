@@ -139,7 +139,7 @@ async def test_a_reset_is_a_change_that_changes_nothing(server: CliServer) -> No
     assert "someone" in history
 
 
-async def findings(*words: str, code: int = 0, **variables: Any) -> dict[str, list[dict[str, str]]]:
+async def findings(*words: str, code: int = 0, **variables: str) -> dict[str, list[dict[str, str]]]:
     """Ask the doctor; return the findings by what they are about."""
     found = json.loads(await statekeep("doctor", "--json", *words, code=code, **variables))
     assert found["healthy"] == (code == 0)
@@ -156,7 +156,7 @@ async def test_the_doctor_creates_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_doctor_looks_at_a_served_file(server: CliServer, sqlite_url: str) -> None:
-    variables = {"STATEKEEP_DATABASE_URL": sqlite_url}
+    variables: dict[str, Any] = {"STATEKEEP_DATABASE_URL": sqlite_url}
     found = await findings("--target", server.target, **variables)
     assert found["schema"][0]["health"] == found["server"][0]["health"] == "ok"
     Path(sqlite_url.partition("///")[2]).chmod(0o644)
@@ -174,7 +174,7 @@ async def test_the_doctor_misses_a_server() -> None:
 
 @pytest.mark.postgresql
 async def test_the_doctor_looks_at_postgresql(postgresql: Postgresql, postgresql_url: str) -> None:
-    variables = {"STATEKEEP_DATABASE_URL": postgresql_url}
+    variables: dict[str, Any] = {"STATEKEEP_DATABASE_URL": postgresql_url}
     found = await findings(**variables)
     assert "PostgreSQL" in found["database"][0]["found"]
     assert {found[name][0]["health"] for name in ("durability", "schema", "clock")} == {"ok"}

@@ -26,13 +26,14 @@ CONNECT_TIMEOUT_S = 3.0
 
 async def check_database(settings: Settings) -> list[Finding]:
     """Ask the database."""
+    from statekeep_server.service.clock import SystemClock
     from statekeep_server.storage.checkup import examine, sqlite_path
 
     path = sqlite_path(settings.database_url)
     if path is not None and not path.exists():
         return []  # asking would create it
     try:
-        facts = await examine(settings.database_url)
+        facts = await examine(settings.database_url, SystemClock())
     except StateError as error:
         cure = "start it, or correct STATEKEEP_DATABASE_URL"
         return [problem("database", error.message, cure)]

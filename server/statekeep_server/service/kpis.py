@@ -14,39 +14,72 @@ class CountedPath(Protocol):
     """What one path counted; of `PathStatistics` and of the client's `PathStats`."""
 
     @property
-    def path(self) -> str: ...  # noqa: D102  # as the statistics say
+    def path(self) -> str:
+        """Its name."""
+        ...
+
     @property
-    def saves(self) -> int: ...  # noqa: D102  # as the statistics say
+    def saves(self) -> int:
+        """Acknowledged."""
+        ...
+
     @property
-    def persisted(self) -> int: ...  # noqa: D102  # as the statistics say
+    def persisted(self) -> int:
+        """Of these, written."""
+        ...
+
     @property
-    def skipped(self) -> int: ...  # noqa: D102  # as the statistics say
+    def skipped(self) -> int:
+        """Of these, skipped."""
+        ...
+
     @property
-    def fallbacks(self) -> Mapping[str, int]: ...  # noqa: D102  # as the statistics say
+    def fallbacks(self) -> Mapping[str, int]:
+        """By reason."""
+        ...
+
     @property
-    def persisted_mean_s(self) -> float: ...  # noqa: D102  # as the statistics say
+    def persisted_mean_s(self) -> float:
+        """Mean duration."""
+        ...
+
     @property
-    def skipped_mean_s(self) -> float: ...  # noqa: D102  # as the statistics say
+    def skipped_mean_s(self) -> float:
+        """Mean duration."""
+        ...
 
 
 class CountedCache(Protocol):
     """What a head cache counted."""
 
     @property
-    def hits(self) -> int: ...  # noqa: D102  # as `CacheStatistics` says
+    def hits(self) -> int:
+        """Look-ups that found an entry."""
+        ...
+
     @property
-    def misses(self) -> int: ...  # noqa: D102  # as the statistics say
+    def misses(self) -> int:
+        """Look-ups that found none."""
+        ...
 
 
 class CountedPool(Protocol):
     """A connection pool as it is now."""
 
     @property
-    def pool_size(self) -> int: ...  # noqa: D102  # as `PoolStatistics` says, with all below
+    def pool_size(self) -> int:
+        """Connections kept open."""
+        ...
+
     @property
-    def max_overflow(self) -> int: ...  # noqa: D102  # as the statistics say
+    def max_overflow(self) -> int:
+        """Connections that may be opened beyond."""
+        ...
+
     @property
-    def checked_out(self) -> int: ...  # noqa: D102  # as the statistics say
+    def checked_out(self) -> int:
+        """Connections in use."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

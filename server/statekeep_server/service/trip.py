@@ -49,8 +49,6 @@ class TripLimits:
 
 
 class _Arm:
-    """What one path did in an interval that is still counted."""
-
     def __init__(self) -> None:
         self.durations = Histogram()
         self.fallbacks = 0

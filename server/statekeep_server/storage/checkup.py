@@ -1,7 +1,5 @@
 """What `statekeep doctor` asks a database: facts, read without changing anything."""
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statekeep_server.config import PoolSettings
 from statekeep_server.domain.errors import SchemaMismatch
+from statekeep_server.service.ports import Clock
 from statekeep_server.storage.durability import (
     UnsafeDatabase,
     require_durable_postgresql,
@@ -59,7 +58,7 @@ def sqlite_path(database_url: str) -> Path | None:
     return Path(url.url.database or "") if url.is_sqlite else None
 
 
-async def examine(database_url: str) -> DatabaseFacts:
+async def examine(database_url: str, clock: Clock) -> DatabaseFacts:
     """Ask a database. Raises InvalidField or StorageUnavailable.
 
     A SQLite file that is not there would be created: look first.
@@ -67,14 +66,14 @@ async def examine(database_url: str) -> DatabaseFacts:
     url = parse_database_url(database_url)
     async with open_engines(url, pool=POOL, timeouts=TIMEOUTS) as engines:
         revision = await read_revision(engines.reader)
-        return await translated(_examine(engines, revision))
+        return await translated(_examine(engines, revision, clock))
 
 
-async def _examine(engines: Engines, revision: str | None) -> DatabaseFacts:
+async def _examine(engines: Engines, revision: str | None, clock: Clock) -> DatabaseFacts:
     sqlite = engines.url.is_sqlite
     version = select(func.sqlite_version() if sqlite else func.current_setting("server_version"))
     async with engines.writer.connect() as connection:
-        ahead_s, doubt_s = await _compare_clocks(connection, engines.dialect.now_us)
+        ahead_s, doubt_s = await _compare_clocks(connection, engines.dialect.now_us, clock)
         return DatabaseFacts(
             version=(await connection.execute(version)).scalar_one(),
             unsafe=await _unsafe(connection, sqlite=sqlite),
@@ -112,15 +111,17 @@ def _fits(revision: str | None) -> bool:
     return True
 
 
-async def _compare_clocks(connection: AsyncConnection, now_us: Any) -> tuple[float, float]:
+async def _compare_clocks(
+    connection: AsyncConnection, now_us: Any, clock: Clock
+) -> tuple[float, float]:
     """The best of three: the shortest question tells most."""
-    asked: Sequence[tuple[float, float]] = [await _ask_clock(connection, now_us) for _ in range(3)]
-    doubt_s, ahead_s = min(asked)
-    return ahead_s, doubt_s
+    asked = [await _ask_clock(connection, now_us, clock) for _ in range(3)]
+    doubt_us, ahead_us = min(asked)
+    return ahead_us / 1_000_000, doubt_us / 1_000_000
 
 
-async def _ask_clock(connection: AsyncConnection, now_us: Any) -> tuple[float, float]:
-    before_s = time.time()
-    theirs_s = (await connection.execute(select(now_us))).scalar_one() / 1_000_000
-    after_s = time.time()
-    return (after_s - before_s) / 2, theirs_s - (before_s + after_s) / 2
+async def _ask_clock(connection: AsyncConnection, now_us: Any, clock: Clock) -> tuple[float, float]:
+    before_us = clock.now_us()
+    theirs_us = (await connection.execute(select(now_us))).scalar_one()
+    after_us = clock.now_us()
+    return (after_us - before_us) / 2, theirs_us - (before_us + after_us) / 2

@@ -93,12 +93,12 @@ async def test_a_trip_is_taken_back_on_every_server_by_one_change() -> None:
     store = MemoryFlagStore(ManualClock())
     asked, other = (FlagFollower(Environment(), store, Limits()) for _ in range(2))
     heard: list[tuple[str, str, Path]] = []
-    for name, follower in (("asked", asked), ("other", other)):
-        follower.watch_changes(
-            lambda change, name=name, follower=follower: heard.append(  # type: ignore[misc]
-                (name, change.name, follower().path)
-            )
-        )
+
+    def listen(name: str, follower: FlagFollower) -> None:
+        follower.watch_changes(lambda change: heard.append((name, change.name, follower().path)))
+
+    listen("asked", asked)
+    listen("other", other)
     enable = "ENABLE_OPTIMIZED_PERSISTENCE"
     await asked.change(enable, Scope(), "true", changed_by="ann")
     await asked.change(enable, Scope(), "true", changed_by="ann")
