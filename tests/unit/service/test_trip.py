@@ -274,6 +274,8 @@ async def test_an_outage_does_not_trip(world: World) -> None:
             ack = await world.facade.save(command(checkpoint_type="MANUAL"))
             assert ack.fallback_cause is not None
         world.clock.advance(INTERVAL_S)
+    await world.facade.save(command(checkpoint_type="MANUAL"))  # somebody has to look
+    assert world.facade.statistics().tripped is None
     world.optimized.always.clear()
     world.clock.advance(INTERVALS * INTERVAL_S)
     assert (await world.facade.save(command({"n": 9}))).path is Path.OPTIMIZED
