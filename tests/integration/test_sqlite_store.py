@@ -176,7 +176,9 @@ async def test_heads_and_results_are_found_by_their_keys(store: SqlStateStore) -
             assert not [
                 step for step in steps if step.startswith(("SCAN heads", "SCAN snap", "SCAN req"))
             ]
-            assert not [step for step in steps if "TEMP B-TREE" in step], steps
+            # The index has the minute; the runs of one are sorted.
+            sorting = [step for step in steps if "TEMP B-TREE" in step]
+            assert set(sorting) <= {"USE TEMP B-TREE FOR RIGHT PART OF ORDER BY"}, steps
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def _run(options: ServeOptions, port_file: Path | None) -> None:
         settings = options.settings
         with_workers = "" if settings.workers == 1 else f", {settings.workers} workers"
         console().print(
-            f"statekeep serves on {settings.host}:{port}{with_workers}. Ctrl-C stops it.",
+            f"statekeep serves on {settings.host}:{port}{with_workers}, Ctrl-C stops it",
             soft_wrap=True,
         )
 
