@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     Integer,
     RowMapping,
     Select,
@@ -15,7 +16,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    true,
 )
 
 from statekeep_server.domain.errors import StateCorrupt
@@ -25,11 +25,12 @@ from statekeep_server.storage.frames import CorruptFrame, StoredFrame, decode
 from statekeep_server.storage.loading import not_found
 from statekeep_server.storage.rows import (
     DESCRIBED,
-    DESCRIPTION_COLUMNS,
     FRAME_COLUMNS,
-    SNAPSHOT_COLUMNS,
+    description_columns,
+    frame_columns,
     read_frame,
     read_snapshot,
+    snapshot_columns,
 )
 from statekeep_server.storage.snapshot_ids import is_snapshot_id, version_named
 from statekeep_server.storage.tables import audit_records, heads, snapshots
@@ -45,9 +46,6 @@ Rows = Sequence[RowMapping]
 
 OF_RUN: tuple[ColumnElement[str], ColumnElement[str]] = (bindparam("tenant"), bindparam("run_id"))
 
-_BY_VERSION = snapshots.c.version == bindparam("selected")
-_BY_ID = audit_records.c.snapshot_id == bindparam("snapshot_id")
-
 
 @dataclass(frozen=True, slots=True)
 class FoundState:
@@ -57,23 +55,39 @@ class FoundState:
     chain: Sequence[StoredFrame]
 
 
+class Described:
+    """The snapshots with their audit records, which describe them, in one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.audit, on = dialect.looked_up(audit_records, DESCRIBED, "described")
+        self._on = on
+
+    def joined(self, to: FromClause = snapshots) -> FromClause:
+        """Join the audit records to snapshots, or to a join of them."""
+        return to.join(self.audit, self._on)
+
+
 class Chains:
     """Makes the statements of single loads for one dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
-        live = is_live(dialect)
+        live, described = is_live(dialect), Described(dialect)
+        by_version = snapshots.c.version == bindparam("selected")
+        by_id = described.audit.c.snapshot_id == bindparam("snapshot_id")
         selections = {
-            "newest": true(),
-            "version": _BY_VERSION,
-            "named": and_(_BY_VERSION, _BY_ID),
-            "id": _BY_ID,
+            "newest": live,
+            "version": and_(live, by_version),
+            "named": and_(live, by_version, by_id),
+            "id": and_(live, by_id),
         }
         self._chains = {
-            name: select_chain(*OF_RUN, and_(live, selected))
+            name: select_chain(described, *OF_RUN, selected)
             for name, selected in selections.items()
         }
+        columns = snapshot_columns(described.audit)
         self._described = {
-            name: _select_one(*OF_RUN, and_(live, selected), *SNAPSHOT_COLUMNS)
+            name: _select_one(described, *OF_RUN, selected, columns)
             for name, selected in selections.items()
         }
 
@@ -160,6 +174,7 @@ def is_live(dialect: Dialect) -> ColumnElement[bool]:
 
 
 def select_chain(
+    described: Described,
     tenant: ColumnElement[Any],
     run_id: ColumnElement[Any],
     selected: ColumnElement[bool],
@@ -172,9 +187,10 @@ def select_chain(
     From the first base to the last, whatever their expiry: what builds on them may be live.
 
     Args:
+        described: The snapshots.
         tenant: Of the run.
         run_id: Of the run.
-        selected: Which snapshot, of the columns of `snapshots` and `audit_records`.
+        selected: Which snapshot, of the columns of `snapshots` and `described.audit`.
         state: What to select as its frame; where that is NULL its bases are left out.
         max_state_bytes: Of its payload; a larger one is not selected at all.
     """
@@ -182,40 +198,46 @@ def select_chain(
         state.label(column.name) if column.name == "snapshots_state" else column
         for column in FRAME_COLUMNS
     ]
-    newest = _select_one(tenant, run_id, selected, *frame, *DESCRIPTION_COLUMNS).cte("newest")
+    columns = (*frame, *description_columns(described.audit))
+    newest = _select_one(described, tenant, run_id, selected, columns).cte("newest")
     names = [column.name for column in FRAME_COLUMNS]
     top = select(literal_column("0", Integer).label("place"), *(newest.c[name] for name in names))
     if max_state_bytes is not None:
         top = top.where(newest.c.snapshots_state_bytes <= max_state_bytes)
     chain = top.cte("chain", recursive=True)
-    chain = chain.union_all(
-        select(chain.c.place + 1, *FRAME_COLUMNS)
-        .select_from(chain.join(snapshots, snapshots.c.version == chain.c.snapshots_base_version))
-        .where(
+    below, on = described.dialect.looked_up(
+        snapshots,
+        and_(
             snapshots.c.tenant == tenant,
             snapshots.c.run_id == run_id,
-            chain.c.snapshots_state.is_not(None),
-            chain.c.place < MAX_CHAIN,
-        )
+            snapshots.c.version == chain.c.snapshots_base_version,
+        ),
+        "below",
+    )
+    chain = chain.union_all(
+        select(chain.c.place + 1, *frame_columns(below))
+        .select_from(chain.join(below, on))
+        .where(chain.c.snapshots_state.is_not(None), chain.c.place < MAX_CHAIN)
     )
     # Only the first row is described. They are ordered by those who read them: a database would
     # sort the payloads with the rows.
-    described = [column for column in newest.c if column.name not in names]
-    return select(*chain.c, *described).select_from(
+    rest = [column for column in newest.c if column.name not in names]
+    return select(*chain.c, *rest).select_from(
         chain.outerjoin(newest, chain.c.place == literal_column("0", Integer))
     )
 
 
 def _select_one(
+    described: Described,
     tenant: ColumnElement[Any],
     run_id: ColumnElement[Any],
     selected: ColumnElement[bool],
-    *columns: ColumnElement[Any],
+    columns: Sequence[ColumnElement[Any]],
 ) -> Select[Any]:
     same_run = and_(heads.c.tenant == snapshots.c.tenant, heads.c.run_id == snapshots.c.run_id)
     return (
         select(heads.c.version.label("head_version"), *columns)
-        .select_from(heads.join(snapshots, same_run).join(audit_records, DESCRIBED))
+        .select_from(described.joined(heads.join(snapshots, same_run)))
         .where(snapshots.c.tenant == tenant, snapshots.c.run_id == run_id, selected)
         .order_by(snapshots.c.version.desc())
         .limit(1)

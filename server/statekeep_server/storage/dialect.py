@@ -22,10 +22,12 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.util import ClauseAdapter
 
 MIGRATION_LOCK = 0x5354_4154_454B_4550
 """The key of the advisory lock around migrations: "STATEKEP" as a 64-bit integer."""
@@ -60,6 +62,18 @@ class Dialect(Protocol):
 
     def position(self, value: int) -> int:
         """Make an index into the asked rows of what the column `position` held."""
+        ...
+
+    def looked_up(
+        self, table: Table, on: ColumnElement[bool], name: str
+    ) -> tuple[FromClause, ColumnElement[bool]]:
+        """Make what to join for a table whose rows are looked up one at a time, and the condition.
+
+        Args:
+            table: Whose rows.
+            on: Names one row by the whole primary key, of what it is joined to.
+            name: Of the result in the statement.
+        """
         ...
 
     def insert_or_ignore(self, table: Table) -> Insert:
@@ -144,6 +158,16 @@ class Postgresql:
         """Ordinality counts from 1."""
         return value - 1
 
+    def looked_up(
+        self, table: Table, on: ColumnElement[bool], name: str
+    ) -> tuple[FromClause, ColumnElement[bool]]:
+        """Make a lateral subquery with an OFFSET, which is planned by itself.
+
+        In a plain join the planner may read a whole run and compare versions then: while it knows
+        nothing about a table, or from when the table was small, both look alike to it.
+        """
+        return select(table).where(on).offset(literal_column("0")).lateral(name), true()
+
     def insert_or_ignore(self, table: Table) -> Insert:
         """INSERT … ON CONFLICT DO NOTHING."""
         return postgresql.insert(table).on_conflict_do_nothing()
@@ -222,6 +246,13 @@ class Sqlite:
     def position(self, value: int) -> int:
         """The keys of a JSON array count from 0."""
         return value
+
+    def looked_up(
+        self, table: Table, on: ColumnElement[bool], name: str
+    ) -> tuple[FromClause, ColumnElement[bool]]:
+        """Join the table: SQLite has no lateral subqueries, and plans this so by itself."""
+        alias = table.alias(name)
+        return alias, ClauseAdapter(alias).traverse(on)
 
     def insert_or_ignore(self, table: Table) -> Insert:
         """INSERT … ON CONFLICT DO NOTHING."""

@@ -13,9 +13,16 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
 from statekeep_server.domain.errors import StateError
 from statekeep_server.domain.model import LoadedState, Newest, RunKey, Snapshot
-from statekeep_server.storage.chains import FoundState, Rows, is_live, read_loaded, select_chain
+from statekeep_server.storage.chains import (
+    Described,
+    FoundState,
+    Rows,
+    is_live,
+    read_loaded,
+    select_chain,
+)
 from statekeep_server.storage.dialect import Dialect
-from statekeep_server.storage.tables import SnapshotId, audit_records, heads, snapshots
+from statekeep_server.storage.tables import SnapshotId, heads, snapshots
 
 MAX_STATE_BYTES = 256 * 1024
 """Larger states are loaded alone: a whole batch of them would be too much at once."""
@@ -76,9 +83,11 @@ def _chain(postgresql: Dialect) -> Select[Any]:
     """Select a run's newest live snapshot and the bases of its frame, as `asked` names them."""
     tenant: ColumnElement[str] = literal_column("asked.tenant", Text)
     run_id: ColumnElement[str] = literal_column("asked.run_id", Text)
-    is_remembered = audit_records.c.snapshot_id == literal_column("asked.remembered", SnapshotId)
+    described = Described(postgresql)
+    is_remembered = described.audit.c.snapshot_id == literal_column("asked.remembered", SnapshotId)
     of_run = and_(heads.c.tenant == tenant, heads.c.run_id == run_id)
     return select_chain(
+        described,
         tenant,
         run_id,
         and_(of_run, is_live(postgresql)),

@@ -7,18 +7,17 @@ from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, false, or_
 
 from statekeep_server.domain.model import Run, RunKey
 from statekeep_server.service.ports import Probe, RunCursor, RunPage, SnapshotPage, Standing
-from statekeep_server.storage.chains import Statement, is_live
+from statekeep_server.storage.chains import Described, Statement, is_live
 from statekeep_server.storage.dialect import Dialect
 from statekeep_server.storage.loading import minute_of
 from statekeep_server.storage.rows import (
-    DESCRIBED,
     HEAD_COLUMNS,
     RESULT_COLUMNS,
     RESULT_DESCRIBED,
-    SNAPSHOT_COLUMNS,
     read_head,
     read_result,
     read_snapshot,
+    snapshot_columns,
 )
 from statekeep_server.storage.tables import audit_records, heads, request_results, snapshots
 
@@ -30,6 +29,7 @@ class Reading:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self._described = Described(dialect)
         self.barrier_statement = _barrier(dialect)
 
     def barrier(self, probes: Sequence[Probe]) -> Statement:
@@ -45,8 +45,8 @@ class Reading:
     def list_snapshots(self, key: RunKey, *, limit: int, before_version: int | None) -> Statement:
         """Ask for a page and one snapshot more."""
         statement = (
-            select(*SNAPSHOT_COLUMNS)
-            .select_from(snapshots.join(audit_records, DESCRIBED))
+            select(*snapshot_columns(self._described.audit))
+            .select_from(self._described.joined())
             .where(
                 snapshots.c.tenant == key.tenant,
                 snapshots.c.run_id == key.run_id,

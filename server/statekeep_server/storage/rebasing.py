@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statekeep_server.storage.chains import OF_RUN, chained, select_chain
+from statekeep_server.storage.chains import OF_RUN, Described, chained, select_chain
 from statekeep_server.storage.dialect import Dialect
 from statekeep_server.storage.frames import CorruptFrame, Frame, StoredFrame, decode, encode
 from statekeep_server.storage.tables import snapshots
@@ -40,7 +40,9 @@ class Rebasing:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._dependents = _dependents(dialect)
-        self._chain = select_chain(*OF_RUN, snapshots.c.version == bindparam("selected"))
+        self._chain = select_chain(
+            Described(dialect), *OF_RUN, snapshots.c.version == bindparam("selected")
+        )
 
     async def free(self, connection: AsyncConnection, going: Sequence[Name]) -> set[Name]:
         """Let nothing build on the snapshots that are going; return those that must stay.

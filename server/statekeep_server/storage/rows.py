@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, RowMapping, Table, and_
+from sqlalchemy import ColumnElement, FromClause, RowMapping, Table, and_
 
 from statekeep_server.domain.audit import AuditRecord
 from statekeep_server.domain.model import (
@@ -59,7 +59,11 @@ _RECORDED = ("state_sha256", "comparison_hash")
 
 def _columns(table: Table, *names: str) -> tuple[ColumnElement[Any], ...]:
     """Name columns by their table too, so that a join of tables keeps them apart."""
-    return tuple(table.c[name].label(f"{table.name}_{name}") for name in names)
+    return _labelled(table, table, *names)
+
+
+def _labelled(source: FromClause, table: Table, *names: str) -> tuple[ColumnElement[Any], ...]:
+    return tuple(source.c[name].label(f"{table.name}_{name}") for name in names)
 
 
 def _snapshot_id(value: object) -> str | None:
@@ -115,21 +119,34 @@ def read_head(key: RunKey, row: RowMapping) -> Head | None:
 
 # Snapshots.
 
-FRAME_COLUMNS = _columns(snapshots, "version", "state_bytes", "encoding", "base_version", "state")
 
-DESCRIPTION_COLUMNS = (
-    *_columns(snapshots, "agent_phase", "expires_at_us", "content_type", "execution_context"),
-    *_columns(audit_records, "snapshot_id", *_DESCRIPTION, "recorded_at_us"),
-)
-"""Of a join with the audit record of the version: `DESCRIBED`."""
+def frame_columns(source: FromClause) -> tuple[ColumnElement[Any], ...]:
+    """Name what a frame is read from; `source` has the columns of the snapshots."""
+    names = ("version", "state_bytes", "encoding", "base_version", "state")
+    return _labelled(source, snapshots, *names)
 
-SNAPSHOT_COLUMNS = (*FRAME_COLUMNS[:2], *DESCRIPTION_COLUMNS)
+
+FRAME_COLUMNS = frame_columns(snapshots)
 
 DESCRIBED = and_(
     audit_records.c.tenant == snapshots.c.tenant,
     audit_records.c.run_id == snapshots.c.run_id,
     audit_records.c.version == snapshots.c.version,
 )
+"""Whether an audit record is that of a snapshot."""
+
+
+def description_columns(audit: FromClause) -> tuple[ColumnElement[Any], ...]:
+    """Name what describes a snapshot beside `FRAME_COLUMNS`; `audit` is its audit record."""
+    return (
+        *_columns(snapshots, "agent_phase", "expires_at_us", "content_type", "execution_context"),
+        *_labelled(audit, audit_records, "snapshot_id", *_DESCRIPTION, "recorded_at_us"),
+    )
+
+
+def snapshot_columns(audit: FromClause) -> tuple[ColumnElement[Any], ...]:
+    """Name all that is said of a snapshot; `audit` is its audit record."""
+    return (*_columns(snapshots, "version", "state_bytes"), *description_columns(audit))
 
 
 def snapshot_row(snapshot: Snapshot, frame: Frame | None = None) -> Row:
@@ -161,7 +178,7 @@ def read_frame(row: RowMapping) -> StoredFrame:
 
 
 def read_snapshot(key: RunKey, row: RowMapping, state: bytes | None = None) -> Snapshot:
-    """Make a snapshot of `SNAPSHOT_COLUMNS`."""
+    """Make a snapshot of `snapshot_columns`."""
     return Snapshot(
         key=key,
         snapshot_id=str(row["audit_records_snapshot_id"]),

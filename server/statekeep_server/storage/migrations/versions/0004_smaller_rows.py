@@ -154,7 +154,14 @@ def _create_request_results() -> None:
 
 def _create_indexes() -> None:
     newest_first = sa.text("active_minute DESC")
-    op.create_index("heads_by_time", "heads", ["tenant", newest_first])
+    listed = sa.column("deleted", sa.Boolean) == sa.false()
+    op.create_index(
+        "heads_by_time",
+        "heads",
+        ["tenant", newest_first],
+        postgresql_where=listed,
+        sqlite_where=listed,
+    )
     for name in ("thread", "user"):
         column = f"{name}_id"
         op.create_index(
