@@ -151,10 +151,10 @@ def read_loaded(
 
     Raises RunNotFound, SnapshotNotFound or StateCorrupt.
     """
-    rows = sorted(rows, key=itemgetter("place"))
+    rows = _in_order(rows)
     described = read_described(key, selector, rows)
     snapshot = described.snapshot
-    chain = chained(rows)
+    chain = [read_frame(row) for row in rows]
     try:
         state = decode(chain, snapshot.state_sha256, known)
     except CorruptFrame as error:
@@ -164,7 +164,12 @@ def read_loaded(
 
 def chained(rows: Rows) -> list[StoredFrame]:
     """Make the frames of `select_chain`, each before the one that it builds on."""
-    return [read_frame(row) for row in sorted(rows, key=itemgetter("place"))]
+    return [read_frame(row) for row in _in_order(rows)]
+
+
+def _in_order(rows: Rows) -> Rows:
+    # They come so, unless a database changes its mind.
+    return sorted(rows, key=itemgetter("place"))
 
 
 def is_live(dialect: Dialect) -> ColumnElement[bool]:

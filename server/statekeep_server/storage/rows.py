@@ -169,11 +169,11 @@ def snapshot_row(snapshot: Snapshot, frame: Frame | None = None) -> Row:
 def read_frame(row: RowMapping) -> StoredFrame:
     """Make a frame of `FRAME_COLUMNS`."""
     return StoredFrame(
-        version=row["snapshots_version"],
-        state_bytes=row["snapshots_state_bytes"],
-        encoding=row["snapshots_encoding"],
-        base_version=row["snapshots_base_version"],
-        data=row["snapshots_state"],
+        row["snapshots_version"],
+        row["snapshots_state_bytes"],
+        row["snapshots_encoding"],
+        row["snapshots_base_version"],
+        row["snapshots_state"],
     )
 
 

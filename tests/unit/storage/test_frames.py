@@ -1,7 +1,6 @@
 """Frames give back what they hold, or say that they cannot."""
 
 import random
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -90,7 +89,7 @@ def test_another_base_is_found() -> None:
     payload = TEXT + b"more"
     assert read([top, base], payload) == payload
     with pytest.raises(CorruptFrame, match="base is missing"):
-        read([top, replace(base, version=7)], payload)
+        read([top, base._replace(version=7)], payload)
     other = TEXT.replace(b"long", b"dull")
     with pytest.raises(CorruptFrame, match="SHA-256"):
         read([top, stored(encode(other), other)], payload)
@@ -99,7 +98,7 @@ def test_another_base_is_found() -> None:
 def test_reading_begins_with_what_is_known() -> None:
     top, base = on_base()
     payload = TEXT + b"more"
-    unreadable = replace(base, data=b"nonsense")
+    unreadable = base._replace(data=b"nonsense")
     known = {1: TEXT, 2: payload}
     for version in (1, 2):
         assert decode([top, unreadable], sha256(payload).digest(), {version: known[version]}.get)
@@ -133,6 +132,24 @@ def test_a_broken_frame_is_found() -> None:
     for data in (b"", b"nonsense", frame.data[:-5], frame.data + b"more"):
         with pytest.raises(CorruptFrame):
             read([stored(Frame(ZSTD, data), TEXT)])
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", encode(TEXT).data[:-5]])
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_broken_frame_of_a_chain_is_found(data: bytes, position: int) -> None:
+    chain = list(on_base())
+    chain[position] = chain[position]._replace(data=data)
+    with pytest.raises(CorruptFrame):
+        read(chain, TEXT + b"more")
+
+
+def test_a_bomb_below_is_not_unpacked() -> None:
+    top, base = on_base()
+    bomb = zstandard.ZstdCompressor().compress(b"\x00" * 10_000_000)
+    with pytest.raises(CorruptFrame, match="size"):
+        read([top, base._replace(data=bomb)], TEXT + b"more")
+    with pytest.raises(CorruptFrame, match="impossible"):
+        read([top, base._replace(data=bomb, state_bytes=1 << 40)], TEXT + b"more")
 
 
 def test_an_unknown_encoding_is_found() -> None:
