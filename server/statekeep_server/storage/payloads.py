@@ -15,7 +15,7 @@ another head, and its next frame stands alone.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
@@ -117,12 +117,7 @@ class Payloads:
         """Remember the newest snapshot of a run, as it was read from a chain of frames."""
         known = self._payloads.get(snapshot.key)
         if known is None or known.newest.version < snapshot.version:
-            depth = len(chain) - 1
-            chain_bytes = sum(stored.state_bytes for stored in chain)
-            payload = snapshot.state or b""
-            base = Base(snapshot.version, payload, depth, chain_bytes, snapshot.expires_at_us)
-            # Where its segment began is not known: as if it were right below.
-            self._remember(snapshot.key, Payload(snapshot, base, None, depth % SEGMENT))
+            self._remember(snapshot.key, read_payload(snapshot, chain))
 
     def newest(self, key: RunKey) -> Snapshot | None:
         """The newest snapshot that is remembered of a run; it need not stand any more."""
@@ -130,10 +125,22 @@ class Payloads:
         return known.newest if known else None
 
     def _remember(self, key: RunKey, payload: Payload) -> None:
+        if payload.size_bytes > self._payloads.maxsize:
+            payload = replace(payload, anchor=None)
         if payload.size_bytes <= self._payloads.maxsize:
             self._payloads[key] = payload
         else:
             self._payloads.pop(key, None)
+
+
+def read_payload(snapshot: Snapshot, chain: Sequence[StoredFrame]) -> Payload:
+    """Make what is to be remembered of a snapshot that was read from a chain of frames."""
+    depth = len(chain) - 1
+    chain_bytes = sum(stored.state_bytes for stored in chain)
+    payload = snapshot.state or b""
+    base = Base(snapshot.version, payload, depth, chain_bytes, snapshot.expires_at_us)
+    # Where its segment began is not known: its chain is taken for one segment after another.
+    return Payload(snapshot, base, None, depth % SEGMENT)
 
 
 def frame_all(snapshots: Sequence[Snapshot], standing: Mapping[RunKey, Payload]) -> Framed:
