@@ -210,7 +210,8 @@ class StateStore(Protocol):
     async def sweep(self, *, limit: int, request_results_before_us: int) -> int:
         """Delete up to `limit` expired snapshots and old request results; return how many rows.
 
-        A head whose snapshot goes loses its snapshot id and hash in the same transaction.
+        A head whose snapshot goes loses its snapshot id and hash in the same transaction. Results
+        are old when they were recorded in a minute before that of `request_results_before_us`.
         """
         ...
 
