@@ -64,7 +64,9 @@ async def save_versions(store: SqlStateStore) -> RunKey:
 
 
 @pytest.mark.parametrize(
-    "selector", [Newest(), ByVersion(150), ById(name_snapshot(new_id(), 150))], ids=str
+    "selector",
+    [Newest(), ByVersion(150), ById(name_snapshot(new_id(), 150))],
+    ids=["newest", "version", "id"],  # always the same: several processes collect them
 )
 async def test_a_load_reads_the_rows_of_its_chain_alone(
     store: SqlStateStore, connection: Any, selector: Selector
