@@ -95,3 +95,13 @@ async def test_an_entry_larger_than_the_cache_is_not_kept(clock: ManualClock) ->
     cache = make(clock, max_size_bytes=ENTRY - 1)
     await cache.put(A, head(1))
     assert cache.statistics().entries == 0
+
+
+async def test_what_is_too_old_is_not_counted_as_held(clock: ManualClock) -> None:
+    cache = make(clock)
+    await cache.put(A, head(1))
+    clock.advance(59.0)
+    await cache.put(B, head(1))
+    clock.advance(1.0)
+    statistics = cache.statistics()
+    assert (statistics.entries, statistics.evictions) == (1, 1)

@@ -28,6 +28,7 @@ from statekeep_server.domain.model import (
     SaveCommand,
 )
 from statekeep_server.flags import Flags
+from statekeep_server.service import state_service
 from statekeep_server.service.answers import SaveAck
 from tests.support.world import RUN, World, command, open_world
 
@@ -410,3 +411,17 @@ async def test_a_state_that_is_prepared_in_a_thread_is_saved_like_any_other(worl
     ack = await world.facade.save(command(large))
     loaded = await world.facade.load(RUN, ByVersion(ack.result.version))
     assert loaded.snapshot.state == command(large).state
+
+
+async def test_skips_in_a_row_are_remembered_of_so_many_runs_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state_service, "SKIP_COUNTS", 1)
+    async with open_world(max_skips=1) as world:
+        other = RunKey("default", "run-2")
+        for key in (RUN, other):
+            for _ in range(2):
+                await world.facade.save(command(A, key=key))
+        # Forgotten with the skip of the other run; otherwise it would be persisted.
+        ack = await world.facade.save(command(A))
+        assert ack.result.outcome is Outcome.SKIPPED
