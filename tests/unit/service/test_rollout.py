@@ -127,3 +127,10 @@ async def test_a_restored_database_is_followed_too() -> None:
     store.backup = StoredFlags(version=0, flags=())
     await follower.refresh()
     assert follower().path is Path.STANDARD
+
+
+async def test_a_follower_says_what_it_read_and_what_holds() -> None:
+    follower = FlagFollower(Environment(), MemoryFlagStore(ManualClock()), Limits())
+    await follower.start()
+    assert follower.stored == await MemoryFlagStore(ManualClock()).read()
+    assert "ENABLE_OPTIMIZED_PERSISTENCE" in {flag.name for flag in follower.in_force()}
