@@ -79,8 +79,8 @@ class Settings:
     compression: bool = True
     """Whether the optimized path stores payloads as frames; off stores them as they came."""
     cache_max_entries: int = 4_000
-    """Of the heads that choose routes. The three memories together are to stay within a twentieth
-    of what the server takes anyway; a server with more busy runs gains by larger ones."""
+    """Of the heads that choose routes. This memory and the two below are small, for the optimized
+    path should take little more than standard; a server with more busy runs gains by more."""
     cache_max_bytes: int = 2 * MIB
     cache_ttl_s: float = 3_600.0
     known_heads_max_bytes: int = 2 * MIB
