@@ -25,7 +25,7 @@ PROMISED_ITEMS = 4
 """A pause is worth it when at least so many more arrive meanwhile."""
 
 BUSY_TURN_S = 0.00004
-"""A turn of an idle event loop takes 5 to 10 microseconds; handling one call takes 100."""
+"""A turn of an idle event loop took 2.5 microseconds, handling one call 100 and more."""
 
 IDLE_TURNS = 3
 """The thread in which gRPC waits for the network needs a moment to hand over what came."""

@@ -2,8 +2,8 @@
 
 Bounded in entries and in bytes. It never raises, and what it says only chooses a route.
 
-Own code rather than cachetools: two look-ups and a change for every save took as long there as the
-whole of a save's turn.
+Own code rather than cachetools: two look-ups and a change for every save took 4 % of the time of a
+skipped save there.
 """
 
 from collections import OrderedDict

@@ -1,6 +1,6 @@
 """AgentStateService: each rpc reads its request, asks the facade and writes the answer.
 
-Errors are raised, not written: the interceptor gives them their status.
+Errors are raised, not written: the steps around a handler give them their status.
 """
 
 import asyncio
