@@ -145,7 +145,9 @@ def test_a_banned_call_is_not_made(ban: Ban) -> None:
 
 BROAD_HANDLERS: dict[str, str] = {
     "server/statekeep_server/batching/group_commit.py": "an error is the answer of its waiters",
-    "server/statekeep_server/service/facade.py": "whatever the first error is, standard serves",
+    "server/statekeep_server/service/both_paths.py": "whatever the first error is, standard serves",
+    "server/statekeep_server/service/facade.py": "a failure of any kind is counted in its arm",
+    "server/statekeep_server/service/batches.py": "an item of a batch has its own answer",
     "server/statekeep_server/transport/interceptors/adapter.py": "every error becomes a status",
 }
 

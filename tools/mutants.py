@@ -113,10 +113,14 @@ MUTANTS = (
         "05-fallback-hides-the-first-error",
         (
             (
-                FACADE,
-                "            raise _with_both_causes(first, second) from first\n"
+                "service/both_paths.py",
+                "            raise with_both_causes(first, second) from first\n        finally:\n",
+                "            raise\n        finally:\n",
+            ),
+            (
+                "service/both_paths.py",
                 "        return SaveAck(result, Path.STANDARD, cause)\n",
-                "            raise\n        return SaveAck(result, Path.STANDARD, None)\n",
+                "        return SaveAck(result, Path.STANDARD, None)\n",
             ),
         ),
         (
@@ -224,9 +228,9 @@ MUTANTS = (
                 "        return await self.start(work)\n",
             ),
             (
-                FACADE,
-                "        return await asyncio.shield(begun)\n",
-                "        return await begun\n",
+                "service/state_service.py",
+                "        return await asyncio.shield(queued)\n",
+                "        return await queued\n",
             ),
         ),
         (f"{FALLBACK}::test_a_cancelled_call_cancels_no_commit", "tests/unit/batching"),

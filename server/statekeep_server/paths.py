@@ -24,6 +24,7 @@ from statekeep_server.domain.policy import SkipRules
 from statekeep_server.flags import Environment, Flags
 from statekeep_server.service.admission import Admission
 from statekeep_server.service.arms import Arms
+from statekeep_server.service.both_paths import BothPaths
 from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower, following
@@ -128,15 +129,18 @@ def compose(
         groups=groups,
     )
     return StateFacade(
-        standard=standard,
-        optimized=optimized,
+        paths=BothPaths(
+            standard=standard,
+            optimized=optimized,
+            breaker=Breaker(clock),
+            detached=detached,
+        ),
         arms=Arms(
             clock,
             Trip(clock, trip_limits(settings)),
             flags=flags,
             totals=lambda: path_statistics((standard, optimized)),
         ),
-        breaker=Breaker(clock),
         detached=detached,
         clock=clock,
         new_id=new_id,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statekeep_server.domain.model import Reason
 from statekeep_server.service.answers import PathStatistics, ServiceStatistics
 from statekeep_server.service.arms import Arms
-from statekeep_server.service.breaker import Breaker
+from statekeep_server.service.both_paths import BothPaths
 from statekeep_server.service.shadow import NO_SHADOW
 from statekeep_server.service.state_service import StateService
 
@@ -15,12 +15,10 @@ def path_statistics(services: Sequence[StateService]) -> tuple[PathStatistics, .
     return tuple(service.counters.statistics(service.store.statistics()) for service in services)
 
 
-def service_statistics(
-    services: tuple[StateService, StateService], arms: Arms, breaker: Breaker, started_at_us: int
-) -> ServiceStatistics:
+def service_statistics(both: BothPaths, arms: Arms, started_at_us: int) -> ServiceStatistics:
     """Ask everyone who counts; standard comes first."""
-    standard, optimized = services
-    paths = path_statistics(services)
+    standard, optimized = both.standard, both.optimized
+    paths = path_statistics((standard, optimized))
     return ServiceStatistics(
         started_at_us=started_at_us,
         paths=paths,
@@ -30,7 +28,7 @@ def service_statistics(
         unknown_checkpoint_types=sum(
             path.decisions.get(Reason.UNKNOWN_CHECKPOINT_TYPE, 0) for path in paths
         ),
-        circuit_open=breaker.is_open,
+        circuit_open=both.breaker.is_open,
         arms=arms.statistics(),
         arms_since_us=arms.since_us,
         shadow=NO_SHADOW if standard.shadow is None else standard.shadow.statistics(),

@@ -115,13 +115,13 @@ async def test_a_disagreement_is_counted_and_logged(
 ) -> None:
     """As if the comparison hash of a changed state were that of the head."""
     await world.facade.save(command(A))
-    prepare = world.facade._standard.prepare  # nothing else can go so wrong
+    prepare = world.facade._paths.standard.prepare  # nothing else can go so wrong
 
     async def colliding(changed: SaveCommand, *, large: bool = False) -> Any:
         same = await prepare(command(A), large=large)
         return replace(await prepare(changed, large=large), comparison_hash=same.comparison_hash)
 
-    monkeypatch.setattr(world.facade._standard, "prepare", colliding)  # see above
+    monkeypatch.setattr(world.facade._paths.standard, "prepare", colliding)  # see above
     with caplog.at_level(logging.ERROR, logger="statekeep.shadow"):
         await world.facade.save(command(B))
     assert counted(world).disagreements == 1
