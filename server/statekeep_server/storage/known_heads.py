@@ -43,13 +43,20 @@ class KnownHeads:
         known = self._heads.get(key)
         if head is None:
             if known is None:
-                self._heads[key] = ABSENT
+                self._remember(key, ABSENT)
         elif not isinstance(known, Head) or known.version <= head.version:
-            self._heads[key] = head
+            self._remember(key, head)
 
     def forget(self, key: RunKey) -> None:
         """Forget a head that turned out to have moved."""
         self._heads.pop(key, None)
+
+    def _remember(self, key: RunKey, known: Known) -> None:
+        """Remember what fits; of what does not, nothing older either."""
+        if _size_bytes(known) <= self._heads.maxsize:
+            self._heads[key] = known
+        else:
+            self.forget(key)
 
 
 class DatabaseClock:
