@@ -1,1 +1,1 @@
-"""What the server counts and reports about itself."""
+"""What the server tells about itself: spans, metrics and their way to a collector."""
