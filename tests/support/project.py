@@ -23,6 +23,8 @@ def project_files(*suffixes: str) -> list[Path]:
     Walks the known folders instead of asking git, so that an unpacked archive can be tested too.
     """
     found = [path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".cov")]
+    # In a worktree .git is a file, and names a folder of the machine.
+    found = [path for path in found if path.name != ".git"]
     for folder in filter(Path.exists, (ROOT / name for name in _FOLDERS)):
         found += _walk(folder)
     return sorted(path for path in found if not suffixes or path.suffix in suffixes)
