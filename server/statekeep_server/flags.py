@@ -116,7 +116,7 @@ class Flags:
     Attributes:
         enable_optimized_persistence: ENABLE_OPTIMIZED_PERSISTENCE; false is the standard path.
         rollout: Positions that the optimized path serves where it is enabled, of 10,000.
-        monitoring: OPTIMIZED_PERSISTENCE_MONITORING.
+        monitoring: OPTIMIZED_PERSISTENCE_MONITORING; unless set, on where any run is optimized.
         shadow: OPTIMIZED_PERSISTENCE_SHADOW.
         log_level: LOG_LEVEL; None leaves it as the process was started.
         tenants: Positions that the optimized path serves, for tenants that have their own number.
@@ -205,14 +205,17 @@ def resolve(environment: Environment, stored: StoredFlags) -> Flags:
         rollout = positions(percent)
     # An explicit false wins over everything, over what is set for a tenant or a run as well.
     forced_off = environment.enable_optimized_persistence is False
+    tenants = {} if forced_off else _tenants(usable, enabled=enabled)
+    runs = {} if forced_off else _runs(usable)
+    optimized = any((enabled and rollout, *tenants.values(), *runs.values()))
     return Flags(
         enable_optimized_persistence=enabled,
         rollout=rollout,
-        monitoring=_switch(environment.monitoring, fleet.get(MONITORING), default=True),
+        monitoring=_switch(environment.monitoring, fleet.get(MONITORING), default=optimized),
         shadow=_switch(environment.shadow, fleet.get(SHADOW), default=False),
         log_level=fleet.get(LOG_LEVEL),
-        tenants=MappingProxyType({} if forced_off else _tenants(usable, enabled=enabled)),
-        runs=MappingProxyType({} if forced_off else _runs(usable)),
+        tenants=MappingProxyType(tenants),
+        runs=MappingProxyType(runs),
         version=stored.version,
     )
 

@@ -29,6 +29,7 @@ from statekeep_server.service.breaker import Breaker
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower, following
 from statekeep_server.service.groups import Groups, open_groups
+from statekeep_server.service.monitor import Monitor, open_monitor
 from statekeep_server.service.ports import Clock, HeadCache, StateStore
 from statekeep_server.service.retiring import retiring
 from statekeep_server.service.shadow import Shadow
@@ -100,6 +101,7 @@ def compose(
     detached: Detached,
     clock: Clock,
     new_id: Callable[[], str],
+    monitor: Monitor,
 ) -> StateFacade:
     """Put both paths together over their stores."""
     turns: Turns[RunKey] = Turns()
@@ -145,6 +147,7 @@ def compose(
         clock=clock,
         new_id=new_id,
         admission=Admission(settings.max_concurrent_saves, settings.max_concurrent_bytes),
+        monitor=monitor,
     )
 
 
@@ -180,6 +183,10 @@ async def open_facade(
 ) -> AsyncIterator[StateFacade]:
     """Open both stores and yield the facade over them; on the way out, writes end first."""
     async with AsyncExitStack() as stack:
+        # First in, last out: it tells of the last saves too.
+        monitor = await stack.enter_async_context(
+            open_monitor(clock, wanted=lambda: flags().monitoring)
+        )
         stores = [
             await stack.enter_async_context(
                 open_sql_store(
@@ -222,6 +229,7 @@ async def open_facade(
             detached=detached,
             clock=clock,
             new_id=new_id,
+            monitor=monitor,
         )
 
 

@@ -14,6 +14,7 @@ from statekeep import (
     LoadedState,
     NotFound,
     PathStats,
+    QueueStats,
     SaveOutcome,
     SaveResult,
     ServerInfo,
@@ -194,4 +195,6 @@ class FakeKeeper:
                 routes_wrong=0,
             ),
             tripped=False,
+            monitoring=QueueStats(depth=0, written=0, dropped=0),
+            log=QueueStats(depth=0, written=0, dropped=0),
         )

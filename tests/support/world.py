@@ -16,8 +16,10 @@ from statekeep_server.paths import compose, head_cache
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower
 from statekeep_server.service.groups import open_groups
+from statekeep_server.service.monitor import open_monitor
 from statekeep_server.storage.memory_flag_store import MemoryFlagStore
 from statekeep_server.storage.memory_store import MemoryStateStore
+from statekeep_server.telemetry.save_events import SaveEvent, SaveLines
 from tests.support.clock import ManualClock
 from tests.support.faults import FaultyCache, FaultyStore
 
@@ -28,7 +30,8 @@ RUN = RunKey("default", "run-1")
 class World:
     """Both paths over one memory; `standard` and `optimized` are their faulty stores.
 
-    Requests obey `flags`, which a test sets; `follower` is what the admin service shows.
+    Requests obey `flags`, which a test sets; `follower` is what the admin service shows. What
+    monitoring says is in `events`, all of it once the world is closed.
     """
 
     clock: ManualClock
@@ -38,14 +41,20 @@ class World:
     heads: FaultyCache
     detached: Detached
     follower: FlagFollower
+    events: list[SaveEvent]
     flags: Flags = field(default_factory=lambda: Flags(enable_optimized_persistence=True))
 
     facade: StateFacade = field(init=False)
 
 
 @asynccontextmanager
-async def open_world(*, grouped: bool = True, **settings: Any) -> AsyncIterator[World]:
-    """Open a service on the optimized path; `grouped` lets its saves share transactions."""
+async def open_world(
+    *, grouped: bool = True, tell: SaveLines | None = None, **settings: Any
+) -> AsyncIterator[World]:
+    """Open a service on the optimized path; `grouped` lets its saves share transactions.
+
+    `tell` takes what monitoring says.
+    """
     clock = ManualClock()
     numbers = itertools.count(1)
 
@@ -59,6 +68,10 @@ async def open_world(*, grouped: bool = True, **settings: Any) -> AsyncIterator[
         groups = None
         if grouped:
             groups = await stack.enter_async_context(open_groups(optimized, GroupLimits()))
+        events: list[SaveEvent] = []
+        monitor = await stack.enter_async_context(
+            open_monitor(clock, wanted=lambda: world.flags.monitoring, write=tell or events.extend)
+        )
         detached = await stack.enter_async_context(Detached())
         world = World(
             clock=clock,
@@ -68,6 +81,7 @@ async def open_world(*, grouped: bool = True, **settings: Any) -> AsyncIterator[
             heads=FaultyCache(head_cache(configured, clock)),
             detached=detached,
             follower=FlagFollower(Environment(), MemoryFlagStore(clock), configured.limits),
+            events=events,
         )
         world.facade = compose(
             standard_store=world.standard,
@@ -79,6 +93,7 @@ async def open_world(*, grouped: bool = True, **settings: Any) -> AsyncIterator[
             detached=detached,
             clock=clock,
             new_id=new_id,
+            monitor=monitor,
         )
         yield world
 

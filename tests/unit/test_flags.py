@@ -74,8 +74,16 @@ def test_which_value_holds(environment: bool | None, value: str | None, *, expec
     assert found.path is (Path.OPTIMIZED if expected else Path.STANDARD)
 
 
-def test_monitoring_is_on_unless_somebody_says_otherwise() -> None:
-    assert resolve(Environment(), stored()).monitoring
+def test_monitoring_is_on_where_runs_are_optimized_unless_somebody_says_otherwise() -> None:
+    assert not resolve(Environment(), stored()).monitoring
+    assert resolve(Environment(), stored((ENABLE, "true"))).monitoring
+    assert not resolve(Environment(), stored((ENABLE, "true"), (ROLLOUT, "0"))).monitoring
+    assert resolve(Environment(), stored((ENABLE, "true", Scope("acme")))).monitoring
+    assert resolve(Environment(), stored((ENABLE, "true", Scope("acme", "run")))).monitoring
+    forced_off = Environment(enable_optimized_persistence=False)
+    assert not resolve(forced_off, stored((ENABLE, "true", Scope("acme")))).monitoring
+    assert resolve(Environment(), stored((MONITORING, "true"))).monitoring
+    assert resolve(Environment(monitoring=True), stored()).monitoring
     assert not resolve(Environment(), stored((MONITORING, "false"))).monitoring
     assert not resolve(Environment(monitoring=False), stored((MONITORING, "true"))).monitoring
 
@@ -215,7 +223,7 @@ def test_nonsense_is_refused_with_what_is_allowed(name: FlagName, text: str, all
 def test_stored_nonsense_has_no_effect_and_says_why(flag: tuple[str, str], why: str) -> None:
     found = stored(flag)
     assert why in str(unusable(found.flags[0]))
-    assert resolve(Environment(), found) == Flags(version=1)
+    assert resolve(Environment(), found) == Flags(version=1, monitoring=False)
 
 
 def test_a_run_needs_its_tenant() -> None:

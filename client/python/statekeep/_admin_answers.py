@@ -12,6 +12,7 @@ from statekeep._admin_types import (
     Limits,
     PathStats,
     PoolStats,
+    QueueStats,
     ServerInfo,
     ServerStats,
     ShadowStats,
@@ -100,7 +101,13 @@ def server_stats(message: admin_service_pb2.GetStatsResponse) -> ServerStats:
             routes_wrong=message.shadow.routes_wrong,
         ),
         tripped=message.tripped,
+        monitoring=_queue_stats(message.monitoring),
+        log=_queue_stats(message.log),
     )
+
+
+def _queue_stats(message: admin_service_pb2.QueueStats) -> QueueStats:
+    return QueueStats(depth=message.depth, written=message.written, dropped=message.dropped)
 
 
 def flag_list(message: admin_service_pb2.ListFlagsResponse) -> FlagList:

@@ -204,6 +204,20 @@ class WorkerStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """A queue of lines before the thread that writes them. No save ever waits for it.
+
+    Attributes:
+        depth: Lines that wait now.
+        dropped: Lines that nobody will see: the queue was full, or they could not be written.
+    """
+
+    depth: int
+    written: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStats:
     """What the server did since it started, all its workers together.
 
@@ -214,6 +228,8 @@ class ServerStats:
         silent_workers: Workers that did not answer and are not summed.
         arms: Of a rollout, counted since `arms_since`, when it last changed.
         tripped: Whether a worker went to standard by itself; it says why.
+        monitoring: The lines about saves.
+        log: All other lines.
     """
 
     started_at: datetime
@@ -228,6 +244,8 @@ class ServerStats:
     arms_since: datetime
     shadow: ShadowStats
     tripped: bool
+    monitoring: QueueStats
+    log: QueueStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,8 @@ def _print_stats(counted: "ServerStats") -> None:
             ("circuit open", counted.circuit_open),
             ("workers summed", len(counted.workers)),
             ("workers silent", counted.silent_workers),
+            ("monitoring lines dropped", counted.monitoring.dropped),
+            ("log lines dropped", counted.log.dropped),
         ]
     )
     _print_workers(counted.workers)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from statekeep_server.domain.model import Path, SaveResult
 from statekeep_server.service.histogram import Durations
 from statekeep_server.service.ports import CacheStatistics, PoolStatistics
+from statekeep_server.telemetry.event_queue import QueueStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ class ServiceStatistics:
     Attributes:
         arms: Both, since `arms_since_us`, when the rollout changed.
         tripped: Why standard serves against the flags; None when it does not.
+        monitoring: The lines about saves.
+        log: All other lines; None where the log is not ours.
     """
 
     started_at_us: int
@@ -138,3 +141,5 @@ class ServiceStatistics:
     arms_since_us: int
     shadow: ShadowStatistics
     tripped: Tripped | None
+    monitoring: QueueStatistics
+    log: QueueStatistics | None

@@ -30,6 +30,7 @@ from statekeep_server.service.both_paths import BothPaths
 from statekeep_server.service.causes import named_error
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.hold import Hold
+from statekeep_server.service.monitor import Monitor
 from statekeep_server.service.ports import Clock, RunCursor, RunPage, SnapshotPage
 from statekeep_server.service.statistics import service_statistics
 
@@ -45,6 +46,7 @@ class StateFacade:
         arms: Count by the path that the flags chose, and give the flags, once per request.
         detached: Runs each write to its end, also when its caller goes away.
         admission: Refuses what is more than this server holds at once.
+        monitor: Is told of every save.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class StateFacade:
         clock: Clock,
         new_id: Callable[[], str],
         admission: Admission,
+        monitor: Monitor,
     ) -> None:
         self._paths = paths
         self._batches = Batches(paths)
@@ -65,6 +68,7 @@ class StateFacade:
         self._clock = clock
         self._new_id = new_id
         self._admission = admission
+        self._monitor = monitor
         self._checking: asyncio.Task[None] | None = None
         self._started_at_us = clock.now_us()
 
@@ -105,6 +109,7 @@ class StateFacade:
         self, command: SaveCommand, deadline_s: float | None, *, large: bool
     ) -> tuple[Path, PreparedSave, Deadline]:
         """Let a save in and prepare it; `_save` counts it out."""
+        started_s = self._clock.monotonic_s()
         deadline = Deadline.after(self._clock, deadline_s)
         path = self._flags().path_of(command.key)
         service = self._paths.service(path)
@@ -115,12 +120,14 @@ class StateFacade:
             self._admission.enter(1, size_bytes, reserved=never_skipped)
         except StateError as error:
             service.counters.failed(error)
+            self._monitor.failed(path, command, error, self._since(started_s))
             raise
         save: PreparedSave | None = None
         try:
             save = await service.prepare(command, large=large)
         except StateError as error:
             service.counters.failed(error)
+            self._monitor.failed(path, command, error, self._since(started_s))
             raise
         finally:
             if save is None:
@@ -161,7 +168,11 @@ class StateFacade:
             self._admitted(
                 len(prepared),
                 size_bytes,
-                self._batches.save(flags, prepared, deadline, atomic=atomic),
+                self._monitor.batch(
+                    flags,
+                    prepared,
+                    self._batches.save(flags, prepared, deadline, atomic=atomic),
+                ),
             )
         )
         for (index, save), ack in zip(saves.items(), acks, strict=True):
@@ -172,11 +183,12 @@ class StateFacade:
         """Stage a save on a caller's session (see `ports.StateStore.append_in_session`)."""
         path = self._flags().path_of(command.key)
         save = await self._paths.service(path).prepare(self._named(command))
-        return await self._paths.save(
+        saving = self._paths.save(
             path,
             save,
             lambda service, attempt: service.save_in_session(attempt, session),
         )
+        return await self._monitor.single(path, command, saving)
 
     async def load(
         self,
@@ -242,11 +254,14 @@ class StateFacade:
 
     def statistics(self) -> ServiceStatistics:
         """Count what this server did since it started."""
-        return service_statistics(self._paths, self._arms, self._started_at_us)
+        return service_statistics(self._paths, self._arms, self._monitor, self._started_at_us)
 
     def flag_changed(self, change: FlagChange) -> None:
         """Somebody changed a flag: after a trip, the optimized path may be meant to serve again."""
         self._arms.trip.follow(change)
+
+    def _since(self, started_s: float) -> float:
+        return self._clock.monotonic_s() - started_s
 
     def _named(self, command: SaveCommand) -> SaveCommand:
         """Give a save without a request id one, so that a fallback is the same save."""
@@ -272,12 +287,15 @@ class StateFacade:
             )
         except Exception as error:
             self._arms.failed(path, error)
+            self._monitor.failed(path, command, error, self._since(started_s))
             if isinstance(error, StateError):
                 # A caller that gave no id learns the one to retry with.
                 raise named_error(error, save) from error.__cause__
             raise
         else:
-            self._arms.answered(path, ack, self._clock.monotonic_s() - started_s)
+            duration_s = self._since(started_s)
+            self._arms.answered(path, ack, duration_s)
+            self._monitor.answered(command, ack, duration_s)
             return ack
         finally:
             hold.release()

@@ -6,6 +6,7 @@ from statekeep_server.domain.model import Reason
 from statekeep_server.service.answers import PathStatistics, ServiceStatistics
 from statekeep_server.service.arms import Arms
 from statekeep_server.service.both_paths import BothPaths
+from statekeep_server.service.monitor import Monitor
 from statekeep_server.service.shadow import NO_SHADOW
 from statekeep_server.service.state_service import StateService
 
@@ -15,7 +16,9 @@ def path_statistics(services: Sequence[StateService]) -> tuple[PathStatistics, .
     return tuple(service.counters.statistics(service.store.statistics()) for service in services)
 
 
-def service_statistics(both: BothPaths, arms: Arms, started_at_us: int) -> ServiceStatistics:
+def service_statistics(
+    both: BothPaths, arms: Arms, monitor: Monitor, started_at_us: int
+) -> ServiceStatistics:
     """Ask everyone who counts; standard comes first."""
     standard, optimized = both.standard, both.optimized
     paths = path_statistics((standard, optimized))
@@ -33,4 +36,6 @@ def service_statistics(both: BothPaths, arms: Arms, started_at_us: int) -> Servi
         arms_since_us=arms.since_us,
         shadow=NO_SHADOW if standard.shadow is None else standard.shadow.statistics(),
         tripped=arms.trip.tripped,
+        monitoring=monitor.statistics(),
+        log=None,
     )

@@ -14,6 +14,7 @@ from statekeep_server.domain.limits import Limits
 from statekeep_server.service.answers import PathStatistics, ServiceStatistics
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower
+from statekeep_server.telemetry.event_queue import QueueStatistics
 from statekeep_server.transport import convert, flag_calls, rollout_stats, words
 from statekeep_server.transport.colleagues import with_colleagues
 
@@ -102,6 +103,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             unknown_checkpoint_types=statistics.unknown_checkpoint_types,
             circuit_open=statistics.circuit_open,
             workers=[own],
+            monitoring=_queue_stats(statistics.monitoring),
+            log=_queue_stats(statistics.log),
         )
         rollout_stats.fill(answer, statistics)
         return answer
@@ -155,6 +158,12 @@ def _cache_stats(statistics: ServiceStatistics) -> pb.CacheStats | None:
         routes_right=statistics.routes_right,
         routes_wrong=statistics.routes_wrong,
     )
+
+
+def _queue_stats(queue: QueueStatistics | None) -> pb.QueueStats | None:
+    if queue is None:
+        return None
+    return pb.QueueStats(depth=queue.depth, written=queue.written, dropped=queue.dropped)
 
 
 def _pools(statistics: ServiceStatistics) -> list[pb.PoolStats]:

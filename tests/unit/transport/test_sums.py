@@ -19,6 +19,7 @@ PARTS = (
     pb.ArmStats,
     pb.Durations,
     pb.ShadowStats,
+    pb.QueueStats,
 )
 SUMS_OF_FRACTIONS = {"sum_s", "sum_squares"}
 COUNTS = [
@@ -47,6 +48,8 @@ def within(part: Any, name: str, value: Any) -> pb.GetStatsResponse:
         place = answer.arms.add(path=OPTIMIZED).skipped_durations
     elif part is pb.ShadowStats:
         place = answer.shadow
+    elif part is pb.QueueStats:
+        place = answer.monitoring
     setattr(place, name, value)
     return answer
 

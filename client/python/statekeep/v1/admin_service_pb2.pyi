@@ -290,6 +290,8 @@ class GetStatsResponse(google.protobuf.message.Message):
     ARMS_SINCE_FIELD_NUMBER: builtins.int
     SHADOW_FIELD_NUMBER: builtins.int
     TRIPPED_FIELD_NUMBER: builtins.int
+    MONITORING_FIELD_NUMBER: builtins.int
+    LOG_FIELD_NUMBER: builtins.int
     unknown_checkpoint_types: builtins.int
     """Saves of a checkpoint type that the server does not know."""
     circuit_open: builtins.bool
@@ -330,6 +332,14 @@ class GetStatsResponse(google.protobuf.message.Message):
     def shadow(self) -> Global___ShadowStats:
         """What the optimized path would have done, in shadow mode."""
 
+    @property
+    def monitoring(self) -> Global___QueueStats:
+        """The lines of monitoring, one per save."""
+
+    @property
+    def log(self) -> Global___QueueStats:
+        """The lines of the log."""
+
     def __init__(
         self,
         *,
@@ -345,11 +355,41 @@ class GetStatsResponse(google.protobuf.message.Message):
         arms_since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         shadow: Global___ShadowStats | None = ...,
         tripped: builtins.bool = ...,
+        monitoring: Global___QueueStats | None = ...,
+        log: Global___QueueStats | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["arms_since", b"arms_since", "cache", b"cache", "shadow", b"shadow", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["arms", b"arms", "arms_since", b"arms_since", "cache", b"cache", "circuit_open", b"circuit_open", "paths", b"paths", "pools", b"pools", "shadow", b"shadow", "silent_workers", b"silent_workers", "started_at", b"started_at", "tripped", b"tripped", "unknown_checkpoint_types", b"unknown_checkpoint_types", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["arms_since", b"arms_since", "cache", b"cache", "log", b"log", "monitoring", b"monitoring", "shadow", b"shadow", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["arms", b"arms", "arms_since", b"arms_since", "cache", b"cache", "circuit_open", b"circuit_open", "log", b"log", "monitoring", b"monitoring", "paths", b"paths", "pools", b"pools", "shadow", b"shadow", "silent_workers", b"silent_workers", "started_at", b"started_at", "tripped", b"tripped", "unknown_checkpoint_types", b"unknown_checkpoint_types", "workers", b"workers"]) -> None: ...
 
 Global___GetStatsResponse: typing_extensions.TypeAlias = GetStatsResponse
+
+@typing.final
+class QueueStats(google.protobuf.message.Message):
+    """QueueStats describe a queue before a thread that writes. Nothing waits for it: what it cannot
+    take or write is dropped.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPTH_FIELD_NUMBER: builtins.int
+    WRITTEN_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    depth: builtins.int
+    """Lines that wait now."""
+    written: builtins.int
+    """Lines that were written."""
+    dropped: builtins.int
+    """Lines that nobody will see: the queue was full, or they could not be written."""
+    def __init__(
+        self,
+        *,
+        depth: builtins.int = ...,
+        written: builtins.int = ...,
+        dropped: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["depth", b"depth", "dropped", b"dropped", "written", b"written"]) -> None: ...
+
+Global___QueueStats: typing_extensions.TypeAlias = QueueStats
 
 @typing.final
 class WorkerStats(google.protobuf.message.Message):
