@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -13,14 +14,21 @@ from typing import Any
 import orjson
 
 from benchmarks.bench import Bench, Plan, open_bench, say
+from benchmarks.beside import BESIDE
 from benchmarks.elsewhere import add_elsewhere
 from benchmarks.machine import describe_commit, describe_machine, describe_versions
-from benchmarks.measurements import Key, Rounds, median
+from benchmarks.measurements import QUIET_CORES, Key, Rounds, median
 from benchmarks.plots import can_plot, plot
 from benchmarks.postgresql import NOT_STARTED, Postgresql, run_postgresql
 from benchmarks.processes import ROOT, DidNotStart
 from benchmarks.profiles import profile
-from benchmarks.report import render_contenders, render_sizes, render_targets, to_json
+from benchmarks.report import (
+    render_beside,
+    render_contenders,
+    render_sizes,
+    render_targets,
+    to_json,
+)
 from benchmarks.scenarios import MeasureRound, Scenario
 from benchmarks.scenarios.catalogue import SCENARIOS
 from benchmarks.scenarios.rivals import dapr_missing
@@ -33,8 +41,6 @@ from statekeep_server.bench.trajectories import (
 )
 
 QUICK = Plan(rounds=2, measure_s=1.0, warm_up_s=0.3, scale=0.2)
-QUIET_CORES = 0.2
-"""What other programs may take before the results are called doubtful."""
 NO_POSTGRESQL = "PostgreSQL could not be started here"
 
 
@@ -44,6 +50,8 @@ def main() -> None:
     plan = _plan(arguments)
     recording = recording_of(arguments.recording)
     arguments.results.mkdir(parents=True, exist_ok=True)
+    # Whoever ends the benchmark ends its servers too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _postgresql(plan) as postgresql:
         try:
             asyncio.run(_run(plan, recording, arguments.results, postgresql, arguments.profile))
@@ -134,16 +142,21 @@ async def _run(
         add_elsewhere(bench, results)
         bench.problems.extend(crowded(bench.rounds))
         outcomes = [evaluate(target, bench.rounds, bench.missing) for target in TARGETS]
-        found = to_json(bench.rounds, outcomes, bench.problems, about)
+        beside = [evaluate(each, bench.rounds, bench.missing) for each in BESIDE]
+        found = to_json(bench.rounds, outcomes, beside, bench.problems, about)
         _write(results / "latest.json", orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
         sizes = render_sizes(bench.rounds)
-        tables = [render_targets(outcomes), render_contenders(bench.rounds)]
+        tables = [
+            render_targets(outcomes),
+            render_beside(beside),
+            render_contenders(bench.rounds),
+        ]
         doubts = "\n".join(f"- Doubtful: {problem}" for problem in bench.problems)
         text = "\n\n".join(filter(None, [_heading(about), doubts, *tables, sizes]))
         _write(results / "latest.md", f"{text}\n".encode())
         if can_plot():
             plot(bench.rounds, outcomes, results)
-        sys.stdout.write(f"{tables[1]}\n\n{tables[0]}\n")
+        sys.stdout.write("\n\n".join(filter(None, reversed(tables))) + "\n")
         for problem in bench.problems:
             say(f"doubtful: {problem}")
 
@@ -183,18 +196,23 @@ def _give_up(bench: Bench, scenario: Scenario, error: DidNotStart) -> None:
 
 
 def crowded(rounds: Rounds) -> list[str]:
-    """Say so if other programs took much of the machine while it was measured."""
-    took = [
-        value
-        for contender, concurrency in rounds.contenders()
-        for value in rounds.by_round(Key(contender, "foreign_cores", concurrency)).values()
-    ]
-    if not took or median(took) <= QUIET_CORES:
-        return []
-    return [
-        f"other programs took {median(took):.1f} cores meanwhile (the median of all measurements): "
-        "rates are too low, and ratios between contenders of unlike cost are off"
-    ]
+    """Name the rounds in which other programs took much of the machine."""
+    taken: dict[int, list[float]] = {}
+    for contender, concurrency in rounds.contenders():
+        key = Key(contender, "foreign_cores", concurrency)
+        for number, cores in rounds.by_round(key).items():
+            taken.setdefault(number, []).append(cores)
+    found = []
+    for number, measurements in sorted(taken.items()):
+        loud = [cores for cores in measurements if cores > QUIET_CORES]
+        if loud:
+            found.append(
+                f"round {number + 1} was crowded: other programs took more than {QUIET_CORES} "
+                f"cores during {len(loud)} of {len(measurements)} measurements, "
+                f"{median(loud):.1f} in their middle and {max(loud):.1f} at most; rates are too "
+                "low then, and ratios between contenders of unlike cost are off"
+            )
+    return found
 
 
 def _heading(about: dict[str, object]) -> str:

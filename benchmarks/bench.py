@@ -89,6 +89,17 @@ class Bench:
             raise ValueError("there is no PostgreSQL")
         return self.postgresql
 
+    def meter(self) -> CpuMeter:
+        """A meter of what other programs take from now on.
+
+        Ours are this process with all that it started, and the database server, which is nobody's
+        child.
+        """
+        ours = [os.getpid()]
+        if self.postgresql is not None:
+            ours.append(self.postgresql.process().pid)
+        return CpuMeter(ours)
+
     @asynccontextmanager
     async def statekeep(
         self, name: str, *, optimized: bool, variables: Mapping[str, str] | None = None
@@ -134,7 +145,7 @@ class Bench:
         self, contender: str, number: int, server: Server, *, concurrency: int, **spec: Any
     ) -> dict[str, Any]:
         """Load a server, and keep the rate, the durations and the processor time of all sides."""
-        meter = CpuMeter()
+        meter = self.meter()
         meter.watch(server.pid)
         database = 0
         if self.postgresql is not None and server.database_url.startswith("postgresql"):
@@ -145,8 +156,6 @@ class Bench:
         whole_s = self.plan.warm_up_s + answer["elapsed_s"]
         server_s = meter.spent_s(server.pid)
         database_s = meter.spent_s(database) if database else 0.0
-        client_s = answer["cpu_s"] * whole_s / max(1e-9, answer["elapsed_s"])
-        foreign_s = meter.all_spent_s() - server_s - database_s - client_s
         self.note(
             contender,
             concurrency,
@@ -156,7 +165,7 @@ class Bench:
             client_cores=answer["cpu_s"] / max(1e-9, answer["elapsed_s"]),
             server_cores=server_s / whole_s,
             database_cores=database_s / whole_s,
-            foreign_cores=max(0.0, foreign_s) / whole_s,
+            foreign_cores=meter.foreign_cores(),
             server_us=1e6 * server_s / calls,
             database_us=1e6 * database_s / calls,
             **latency_values(answer["latencies_us"]),
@@ -192,9 +201,14 @@ def say(text: str) -> None:
 
 
 def rotated(names: tuple[Any, ...], number: int) -> tuple[Any, ...]:
-    """The contenders in the order of a round: each round begins with another one."""
-    at = number % len(names)
-    return names[at:] + names[:at]
+    """The contenders in the order of a round.
+
+    Every other round goes backwards, and each pair of rounds begins with another one, so that
+    nobody always runs after the same rival, whose pages the database may still be writing.
+    """
+    at = number // 2 % len(names)
+    order = names[at:] + names[:at]
+    return order if number % 2 == 0 else order[::-1]
 
 
 async def run_program(*command: str, cwd: Path | None = None) -> str:

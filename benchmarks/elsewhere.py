@@ -40,7 +40,7 @@ def add_elsewhere(bench: Bench, folder: Path) -> None:
         present = {each["contender"] for each in found}
         bench.missing.update(
             {
-                name: f"measured by `{source.command}`"
+                name: f"not measured: run `{source.command}`"
                 for name in source.contenders
                 if name not in present and name not in bench.missing
             }

@@ -32,6 +32,10 @@ class Measurement:
         }
 
 
+QUIET_CORES = 0.2
+"""What other programs may take before a measurement counts as crowded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """Names one number of each round."""
@@ -60,6 +64,11 @@ class Rounds:
             and each.concurrency == key.concurrency
             and key.metric in each.values
         }
+
+    def crowded(self, key: Key) -> frozenset[int]:
+        """The rounds in which other programs took much while this number was measured."""
+        taken = self.by_round(Key(key.contender, "foreign_cores", key.concurrency))
+        return frozenset(number for number, cores in taken.items() if cores > QUIET_CORES)
 
     def contenders(self) -> list[tuple[str, int]]:
         """Who was measured at which concurrency, in the order in which they first were."""

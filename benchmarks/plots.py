@@ -11,6 +11,7 @@ OURS, RIVAL, LIMIT = "#1f6f5c", "#b0b0b0", "#c2452d"
 LABELS = {
     "echo": "bare echo",
     "save": "statekeep, optimized",
+    "save_beside_rivals": "statekeep, optimized, beside LangGraph",
     "save_plain": "statekeep, no compression, no telemetry",
     "skip": "statekeep, skipped",
     "load": "statekeep, loads",
@@ -26,7 +27,7 @@ LABELS = {
     "sqlite_orm": "aiosqlite session per save",
 }
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
-STATEKEEP = ("save", "save_plain", "skip", "load", "standard", "sqlite")
+STATEKEEP = ("save", "save_beside_rivals", "save_plain", "skip", "load", "standard", "sqlite")
 
 
 def can_plot() -> bool:

@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ import orjson
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = ("STATEKEEP_", "OTEL_", "OPTIMIZED_PERSISTENCE_", "ENABLE_OPTIMIZED_", "LOG_LEVEL")
+"""Begin the names of variables that a server reads."""
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 COMMAND = (sys.executable, "-m", "statekeep_server")
-NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")
+NOT_FOREIGN = ("idle", "iowait", "guest", "guest_nice", "irq", "softirq")
+"""What guests take is in `user` already. Interrupts are served for whoever runs: on loopback they
+are mostly the network of the benchmark itself."""
 LINE_BYTES = 1 << 28
 """Workers answer with every single latency in one line."""
 
@@ -111,9 +116,11 @@ async def migrate(folder: Path, database_url: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's variables without the settings of a server that may be meant for others."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STATEKEEP_")}
-    return kept | {"LOG_LEVEL": "WARNING"}
+    """This process's variables without the settings of a server that may be meant for others.
+
+    The level of the log is the default one too: what a server says is a part of what it costs.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
 
 
 @asynccontextmanager
@@ -180,12 +187,20 @@ async def worker(module: str, folder: Path) -> AsyncIterator[Worker]:
 
 
 class CpuMeter:
-    """The processor time of some process trees, and of everything else on the machine."""
+    """The processor time of some process trees, and of all programs that are not ours.
 
-    def __init__(self) -> None:
-        self._before_busy_s = _busy_s()
+    Args:
+        ours: The roots of all process trees of the benchmark.
+    """
+
+    def __init__(self, ours: Sequence[int] = ()) -> None:
         self._before: dict[int, float] = {}
         self._trees: dict[int, psutil.Process] = {}
+        self._ours = tuple(ours)
+        for pid in self._ours:
+            self.watch(pid)
+        self._before_busy_s = _busy_s()
+        self._began_s = time.perf_counter()
 
     def watch(self, pid: int) -> None:
         """Begin to measure the tree of a process."""
@@ -196,9 +211,11 @@ class CpuMeter:
         """What the tree has taken since it is watched, in seconds of one core."""
         return tree_s(self._trees[pid]) - self._before[pid]
 
-    def all_spent_s(self) -> float:
-        """What the whole machine has taken since this meter was made."""
-        return _busy_s() - self._before_busy_s
+    def foreign_cores(self) -> float:
+        """How many cores other programs have taken since this meter was made."""
+        elapsed_s = time.perf_counter() - self._began_s
+        foreign_s = _busy_s() - self._before_busy_s - sum(map(self.spent_s, self._ours))
+        return max(0.0, foreign_s) / max(1e-9, elapsed_s)
 
 
 def tree_s(process: psutil.Process) -> float:
@@ -207,16 +224,13 @@ def tree_s(process: psutil.Process) -> float:
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             times = each.cpu_times()
-            total += times.user + times.system
-            if each == process:
-                total += times.children_user + times.children_system
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
 def _busy_s() -> float:
     times: dict[str, float] = psutil.cpu_times()._asdict()
-    # What guests take is in `user` already.
-    return sum(value for name, value in times.items() if name not in NOT_BUSY)
+    return sum(value for name, value in times.items() if name not in NOT_FOREIGN)
 
 
 def _pipe(end: Any) -> Any:

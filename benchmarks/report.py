@@ -19,10 +19,27 @@ def render_targets(outcomes: Iterable[Outcome]) -> str:
             _measured(outcome),
             _spread(outcome),
             "yes" if outcome.met else "no",
+            _crowded(outcome),
         )
         for outcome in outcomes
     ]
-    return table(("what", "concurrent", "target", "measured", "spread", "met"), rows, right=(2, 3))
+    heads = ("what", "concurrent", "target", "measured", "spread", "met", "crowded rounds")
+    return table(heads, rows, right=(2, 3))
+
+
+def render_beside(outcomes: Iterable[Outcome]) -> str:
+    """Ratios without a target, as a Markdown table; what was not measured is left out."""
+    rows = [
+        (outcome.target.name, outcome.target.concurrency, _measured(outcome), _spread(outcome))
+        for outcome in outcomes
+        if outcome.measured is not None
+    ]
+    heads = ("also measured", "concurrent", "measured", "spread")
+    return table(heads, rows, right=(2,)) if rows else ""
+
+
+def _crowded(outcome: Outcome) -> str:
+    return f"{len(outcome.crowded)} of {outcome.rounds}" if outcome.crowded else NOTHING
 
 
 def _measured(outcome: Outcome) -> str:
@@ -102,12 +119,21 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterabl
 
 
 def to_json(
-    rounds: Rounds, outcomes: Iterable[Outcome], problems: Sequence[str], about: dict[str, object]
+    rounds: Rounds,
+    outcomes: Iterable[Outcome],
+    beside: Iterable[Outcome],
+    problems: Sequence[str],
+    about: dict[str, object],
 ) -> dict[str, Any]:
     """Everything: what was measured where, the targets, and the raw rounds."""
     return {
         **about,
         "targets": [outcome.to_json() for outcome in outcomes],
+        "beside": [
+            {"name": each["name"], "concurrency": each["concurrency"]}
+            | {"measured": each["measured"], "spread": each["spread"]}
+            for each in (outcome.to_json() for outcome in beside)
+        ],
         "problems": list(problems),
         "rounds": rounds.to_json(),
     }

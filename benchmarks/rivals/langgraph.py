@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from benchmarks.growing import growing_states
+from benchmarks.growing import Which, growing_states
 from benchmarks.states import make_states
 
 SAVERS = 4
@@ -40,7 +40,8 @@ class Spec:
     Attributes:
         config: `plain` is one connection, `pipeline` the same in pipeline mode, `pool` a pool of
             20, `savers` four savers with a connection each, `sqlite` a file.
-        grow: Instead of measuring a rate, save the growing run or the `after` stream once.
+        grow: Instead of measuring a rate, save the growing run or the `after` stream once, or
+            `nothing`, which only makes the tables.
     """
 
     config: Config
@@ -51,7 +52,7 @@ class Spec:
     warm_up_s: float = 0.3
     state_bytes: int = 10_240
     runs: int = 256
-    grow: Literal["", "growing", "after"] = ""
+    grow: Literal["", "nothing"] | Which = ""
 
 
 @asynccontextmanager
@@ -155,7 +156,7 @@ async def grow(spec: Spec) -> dict[str, Any]:
     size = saves = 0
     async with _saver(spec.config, spec.url) as saver:
         await saver.setup()
-        for run_id, states in growing_states(Path(spec.recording), spec.grow or "growing"):
+        for run_id, states in _growing(spec):
             thread = _Thread(run_id)
             before: dict[str, Any] = {}
             for state in states:
@@ -164,6 +165,14 @@ async def grow(spec: Spec) -> dict[str, Any]:
                 before = _keep_unchanged(before, state)
                 await thread.save(saver, before)
     return {"bytes": size, "saves": saves}
+
+
+def _growing(spec: Spec) -> Iterable[tuple[str, Iterator[Mapping[str, Any]]]]:
+    which: Which
+    for which in ("growing", "after"):
+        if which == spec.grow:
+            return growing_states(Path(spec.recording), which)
+    return ()
 
 
 def _keep_unchanged(before: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,13 +100,14 @@ async def _demo_agents(bench: Bench, server: Server, path: str, number: int) -> 
     """Let the demo's agent work to its end, checkpointing around every step."""
     steps = bench.plan.scaled(DEMO_STEPS, least=8)
     async with AsyncClient(server.target, token="") as client:
+        meter = bench.meter()
         durations_us = []
         for seed in range(DEMO_AGENTS):
             began_s = time.perf_counter()
             await _work(client, f"demo{number}-{seed}", seed=1 + 10 * number + seed, steps=steps)
             durations_us.append((time.perf_counter() - began_s) * 1e6)
     mean_us = sum(durations_us) / len(durations_us)
-    bench.note(f"agent_{path}", 1, number, mean_us=mean_us)
+    bench.note(f"agent_{path}", 1, number, mean_us=mean_us, foreign_cores=meter.foreign_cores())
 
 
 async def _work(client: AsyncClient, run_id: str, *, seed: int, steps: int) -> None:

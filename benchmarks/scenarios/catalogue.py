@@ -5,7 +5,7 @@ from benchmarks.scenarios.agents import open_agents
 from benchmarks.scenarios.large import open_large
 from benchmarks.scenarios.lone import open_lone
 from benchmarks.scenarios.memory import open_memory
-from benchmarks.scenarios.rivals import open_rivals
+from benchmarks.scenarios.rivals import CONFIGS, open_rivals
 from benchmarks.scenarios.sqlite import open_sqlite
 from benchmarks.scenarios.storage import open_sizes, open_versions
 from benchmarks.scenarios.streaming import open_streaming
@@ -13,13 +13,20 @@ from benchmarks.scenarios.throughput import open_throughput
 
 SCENARIOS = (
     Scenario(
-        "throughput", open_throughput, True, ("save", "standard", "orm", "echo", "skip", "load")
+        "throughput",
+        open_throughput,
+        True,
+        ("save", "save_plain", "standard", "orm", "echo", "skip", "load"),
     ),
     Scenario(
         "rivals",
         open_rivals,
         True,
-        ("langgraph_plain", "langgraph_pipeline", "langgraph_pool", "langgraph_savers", "pgbench"),
+        (
+            "save_beside_rivals",
+            *(f"langgraph_{config}" for config in CONFIGS),
+            "pgbench",
+        ),
     ),
     Scenario("lone", open_lone, True, ("asyncpg",)),
     Scenario("streaming", open_streaming, True, ("python_unary", "python_stream")),

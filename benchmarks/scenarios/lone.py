@@ -31,6 +31,7 @@ async def _measure(
 ) -> None:
     for contender in rotated((*servers, "asyncpg"), number):
         if contender == "asyncpg":
+            meter = bench.meter()
             answer = await rows.ask(
                 {
                     "url": url,
@@ -42,7 +43,14 @@ async def _measure(
                 }
             )
             rate = len(answer["latencies_us"]) / bench.plan.measure_s
-            bench.note("asyncpg", 1, number, rate=rate, **latency_values(answer["latencies_us"]))
+            bench.note(
+                "asyncpg",
+                1,
+                number,
+                rate=rate,
+                foreign_cores=meter.foreign_cores(),
+                **latency_values(answer["latencies_us"]),
+            )
         else:
             path = {"path": ECHO} if contender == "echo" else {}
             await bench.measure(

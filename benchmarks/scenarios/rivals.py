@@ -1,21 +1,24 @@
-"""LangGraph's savers and pgbench: rivals that save without a server between."""
+"""LangGraph's savers and pgbench: rivals that save without a server between, and statekeep."""
 
 import re
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.bench import Bench, rotated, run_program
 from benchmarks.measurements import latency_values
-from benchmarks.processes import Worker, worker
+from benchmarks.processes import Server, Worker, worker
 from benchmarks.scenarios import MeasureRound
 from benchmarks.states import make_states
 
 CONFIGS = ("plain", "pipeline", "pool", "savers")
 CONCURRENCIES = (16, 64)
+SAVE, PGBENCH = "save_beside_rivals", "pgbench"
+RUNS = 1_024
 LANGGRAPH = "langgraph.checkpoint.postgres"
 NO_LANGGRAPH = "LangGraph's savers are not installed: `make bench` does that"
 NO_PGBENCH = "pgbench is neither beside this PostgreSQL nor on the path"
@@ -26,45 +29,80 @@ def has_langgraph() -> bool:
     return bool(find_spec("langgraph") and find_spec("psycopg"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """What is there to be measured.
+
+    Attributes:
+        langgraph: The worker that has LangGraph; None where it is not installed.
+        pgbench: The program; None where there is none.
+    """
+
+    save: Server
+    langgraph: Worker | None
+    langgraph_url: str
+    pgbench: str | None
+    pgbench_url: str
+
+    def contenders(self) -> tuple[str, ...]:
+        """Who is there, in the order of the first round."""
+        savers = CONFIGS if self.langgraph else ()
+        return (SAVE, *savers, *((PGBENCH,) if self.pgbench else ()))
+
+
 @asynccontextmanager
 async def open_rivals(bench: Bench) -> AsyncIterator[MeasureRound]:
-    """Start the worker that has LangGraph, and make pgbench's table."""
-    async with bench.database() as langgraph_url, bench.database() as pgbench_url:
-        pgbench = bench.postgres().pgbench()
+    """Start statekeep and the worker that has LangGraph, and make pgbench's table."""
+    pgbench = bench.postgres().pgbench()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        langgraph_url, pgbench_url = await enter(bench.database()), await enter(bench.database())
         if pgbench is None:
-            bench.lacks(NO_PGBENCH, "pgbench")
+            bench.lacks(NO_PGBENCH, PGBENCH)
         else:
             await _prepare_pgbench(bench, pgbench_url)
-        if not has_langgraph():
+        langgraph = None
+        if has_langgraph():
+            langgraph = await enter(worker("rivals.langgraph", bench.folder))
+        else:
             bench.lacks(NO_LANGGRAPH, *(f"langgraph_{config}" for config in CONFIGS))
-            yield partial(_measure, bench, None, langgraph_url, pgbench, pgbench_url)
-            return
-        async with worker("rivals.langgraph", bench.folder) as langgraph:
-            yield partial(_measure, bench, langgraph, langgraph_url, pgbench, pgbench_url)
+        opened = _Opened(
+            save=await enter(bench.statekeep(SAVE, optimized=True)),
+            langgraph=langgraph,
+            langgraph_url=langgraph_url,
+            pgbench=pgbench,
+            pgbench_url=pgbench_url,
+        )
+        yield partial(_measure, bench, opened)
 
 
-async def _measure(
-    bench: Bench,
-    langgraph: Worker | None,
-    langgraph_url: str,
-    pgbench: str | None,
-    pgbench_url: str,
-    number: int,
-) -> None:
+async def _measure(bench: Bench, opened: _Opened, number: int) -> None:
     for concurrency in CONCURRENCIES:
-        if langgraph is not None:
-            for config in rotated(CONFIGS, number):
-                await measure_langgraph(
-                    bench, langgraph, config, langgraph_url, concurrency, number
+        for contender in rotated(opened.contenders(), number):
+            if contender == SAVE:
+                await bench.measure(
+                    SAVE,
+                    number,
+                    opened.save,
+                    concurrency=concurrency,
+                    kind="save",
+                    prefix=f"save{concurrency}",
+                    runs=RUNS,
+                    first_step=1_000 * number,
                 )
-        if pgbench is not None:
-            await _measure_pgbench(bench, pgbench, pgbench_url, concurrency, number)
+            elif contender == PGBENCH:
+                await _measure_pgbench(bench, opened, concurrency, number)
+            elif opened.langgraph is not None:
+                await measure_langgraph(
+                    bench, opened.langgraph, contender, opened.langgraph_url, concurrency, number
+                )
 
 
 async def measure_langgraph(
     bench: Bench, langgraph: Worker, config: str, url: str, concurrency: int, number: int
 ) -> None:
     """One configuration of LangGraph's savers."""
+    meter = bench.meter()
     answer = await langgraph.ask(
         {
             "config": config,
@@ -81,6 +119,7 @@ async def measure_langgraph(
         number,
         rate=answer["answered"] / answer["elapsed_s"],
         client_cores=answer["cpu_s"] / answer["elapsed_s"],
+        foreign_cores=meter.foreign_cores(),
         **latency_values(answer["latencies_us"]),
     )
 
@@ -101,22 +140,22 @@ async def _prepare_pgbench(bench: Bench, url: str) -> None:
     (bench.folder / "pgbench.sql").write_text(script)
 
 
-async def _measure_pgbench(
-    bench: Bench, pgbench: str, url: str, concurrency: int, number: int
-) -> None:
+async def _measure_pgbench(bench: Bench, opened: _Opened, concurrency: int, number: int) -> None:
+    meter = bench.meter()
     seconds = max(1, round(bench.plan.measure_s))
     printed = await run_program(
-        pgbench,
+        str(opened.pgbench),
         *("--no-vacuum", "--protocol", "prepared", "--file", str(bench.folder / "pgbench.sql")),
         *("--client", str(concurrency), "--jobs", "1", "--time", str(seconds)),
         *("--host", bench.postgres().socket_folder, "--username", "postgres"),
-        url.rpartition("/")[2].partition("?")[0],
+        opened.pgbench_url.rpartition("/")[2].partition("?")[0],
     )
     tps = re.search(r"tps = ([0-9.]+)", printed)
     if tps is None:
         bench.problems.append("pgbench printed no rate")
     else:
-        bench.note("pgbench", concurrency, number, rate=float(tps[1]))
+        foreign_cores = meter.foreign_cores()
+        bench.note(PGBENCH, concurrency, number, rate=float(tps[1]), foreign_cores=foreign_cores)
 
 
 def dapr_missing(bench: Bench) -> None:

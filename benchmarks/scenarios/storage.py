@@ -56,24 +56,35 @@ async def _ours(bench: Bench, which: Which) -> None:
             server, kind="script", concurrency=len(agents), prefix="", script=str(script)
         )
         tables = await bench.postgres().table_bytes(server.database_url)
-    bench.note(f"{which}_json", 0, 0, database_bytes=json_bytes, saves=saves)
-    bench.note(
-        which,
-        0,
-        0,
-        database_bytes=sum(tables.values()),
-        empty_bytes=sum(empty.values()),
-        **{f"{name}_bytes": size for name, size in tables.items()},
-    )
+    bench.note(f"{which}_json", 0, 0, database_bytes=json_bytes, rows_bytes=json_bytes, saves=saves)
+    _note_sizes(bench, which, tables, empty)
 
 
 async def _langgraph(bench: Bench, which: Which) -> None:
     async with bench.database() as url, worker("rivals.langgraph", bench.folder) as langgraph:
         await langgraph.ask(
+            {"config": "plain", "url": url, "recording": str(bench.recording), "grow": "nothing"}
+        )
+        empty = await bench.postgres().table_bytes(url)
+        await langgraph.ask(
             {"config": "plain", "url": url, "recording": str(bench.recording), "grow": which}
         )
         tables = await bench.postgres().table_bytes(url)
-    bench.note(f"{which}_langgraph", 0, 0, database_bytes=sum(tables.values()))
+    _note_sizes(bench, f"{which}_langgraph", tables, empty)
+
+
+def _note_sizes(bench: Bench, name: str, tables: dict[str, int], empty: dict[str, int]) -> None:
+    """Keep the size of everything, of each table, and what is left without the empty tables."""
+    whole, fixed = sum(tables.values()), sum(empty.values())
+    bench.note(
+        name,
+        0,
+        0,
+        database_bytes=whole,
+        empty_bytes=fixed,
+        rows_bytes=whole - fixed,
+        **{f"{table}_bytes": size for table, size in tables.items()},
+    )
 
 
 @asynccontextmanager

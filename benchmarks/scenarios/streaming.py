@@ -28,6 +28,7 @@ async def _measure(bench: Bench, server: Server, client: Worker, number: int) ->
         if way == "stream" and streaming() is None:
             bench.lacks(NOT_YET, "python_stream")
             continue
+        meter = bench.meter()
         answer = await client.ask(
             {
                 "way": way,
@@ -49,4 +50,5 @@ async def _measure(bench: Bench, server: Server, client: Worker, number: int) ->
             number,
             rate=answer["answered"] / answer["elapsed_s"],
             client_cores=answer["cpu_s"] / answer["elapsed_s"],
+            foreign_cores=meter.foreign_cores(),
         )

@@ -25,7 +25,7 @@ def test_a_small_run_writes_its_targets(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = orjson.loads((tmp_path / "latest.json").read_bytes())
     # That the machine is busy with other tests is no fault of the run.
-    assert not [each for each in found["problems"] if not each.startswith("other programs")]
+    assert not [each for each in found["problems"] if " was crowded: " not in each]
     assert {"machine", "commit", "versions", "targets", "rounds"} <= set(found)
     by_name = {each["name"]: each for each in found["targets"]}
     sqlite = by_name["SQLite, saves/s : aiosqlite session per save, same front"]

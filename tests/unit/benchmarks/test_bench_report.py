@@ -1,7 +1,7 @@
 """The tables of a benchmark."""
 
 from benchmarks.measurements import Key, Measurement, Rounds
-from benchmarks.report import render_contenders, render_sizes, render_targets, table
+from benchmarks.report import render_beside, render_contenders, render_sizes, render_targets, table
 from benchmarks.targets import Target, evaluate
 
 RATIO = Target(
@@ -43,14 +43,28 @@ def test_a_target_stands_beside_what_was_measured() -> None:
     outcome = evaluate(RATIO, rounds_of((300, 100), (250, 100), (500, 100)), {})
     row = render_targets([outcome]).splitlines()[-1]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells == ["ours : theirs", "64", "at least 2 ×", "3.00 ×", "2.50 × to 5.00 ×", "yes"]
+    assert cells == [
+        "ours : theirs",
+        "64",
+        "at least 2 ×",
+        "3.00 ×",
+        "2.50 × to 5.00 ×",
+        "yes",
+        "-",
+    ]
 
 
 def test_a_missing_row_shows_its_reason() -> None:
     outcome = evaluate(RATIO, Rounds(), {"ours": "not available yet"})
     row = render_targets([outcome]).splitlines()[-1]
-    assert "not available yet" in row
-    assert row.rstrip(" |").endswith("no")
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[3:] == ["not available yet", "-", "no", "-"]
+
+
+def test_what_was_measured_beside_the_targets_stands_apart() -> None:
+    outcomes = [evaluate(RATIO, rounds_of((300, 100)), {}), evaluate(RATIO, Rounds(), {})]
+    assert len(render_beside(outcomes).splitlines()) == 3
+    assert not render_beside(outcomes[1:])
 
 
 def test_contenders_show_medians_in_milliseconds() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.__main__ import crowded
+from benchmarks.beside import BESIDE
 from benchmarks.measurements import Key, Measurement, Rounds
 from benchmarks.targets import TARGETS, Target, evaluate
 
@@ -114,13 +115,62 @@ def test_every_row_has_its_concurrency_and_occurs_once() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize(("foreign_cores", "doubted"), [(0.1, False), (1.4, True)])
-def test_a_crowded_machine_makes_results_doubtful(foreign_cores: float, doubted: bool) -> None:
-    crowd = Measurement(
-        contender="ours",
+def beside_others(contender: str, number: int, foreign_cores: float) -> Measurement:
+    return Measurement(
+        contender=contender,
         concurrency=64,
-        round_number=0,
+        round_number=number,
         values={"rate": 1.0, "foreign_cores": foreign_cores},
     )
-    assert bool(crowded(Rounds([crowd]))) is doubted
+
+
+def test_a_crowded_round_is_named_by_the_run_and_by_every_ratio_of_it() -> None:
+    rounds = Rounds(
+        [
+            beside_others("ours", 0, 0.1),
+            beside_others("theirs", 0, 0.2),
+            beside_others("ours", 1, 0.0),
+            beside_others("theirs", 1, 1.4),
+            beside_others("others", 2, 0.9),
+        ]
+    )
+    told = crowded(rounds)
+    assert [line.partition(" was")[0] for line in told] == ["round 2", "round 3"]
+    assert "during 1 of 2 measurements" in told[0]
+    outcome = evaluate(target(), rounds, {})
+    assert (outcome.rounds, outcome.crowded) == (2, (1,))
+    assert outcome.to_json()["crowded_rounds"] == [2]
+
+
+def test_a_quiet_machine_is_no_cause_for_doubt() -> None:
+    assert not crowded(Rounds([beside_others("ours", 0, 0.1)]))
     assert not crowded(Rounds())
+
+
+def test_each_side_of_a_ratio_without_target_is_named_once() -> None:
+    names = [(each.name, each.concurrency) for each in (*BESIDE, *TARGETS)]
+    assert len(set(names)) == len(names)
+
+
+TARGETS_OF_THE_ISSUE = [
+    ("durable saves/s : ORM session per save", "64", "at least 9 ×"),
+    ("durable saves/s : our standard path", "256", "at least 2 ×"),
+    ("standard path's saves/s : ORM session per save", "64", "at least 3 ×"),
+    ("durable saves/s : echo", "256", "at least 0.45 ×"),
+    ("durable saves/s, compression and telemetry off : echo", "64", "at least 0.55 ×"),
+    ("skipped saves/s : echo", "64", "at least 0.6 ×"),
+    ("loads/s of a recent state : echo", "256", "at least 0.5 ×"),
+]
+
+
+@pytest.mark.parametrize(("name", "concurrency", "wanted"), TARGETS_OF_THE_ISSUE)
+def test_the_targets_are_those_that_were_promised(name: str, concurrency: str, wanted: str) -> None:
+    (found,) = [row for row in TARGETS if (row.name, row.concurrency) == (name, concurrency)]
+    assert found.wanted == wanted
+
+
+def test_what_is_compared_with_the_echo_is_not_compared_with_itself() -> None:
+    """The numerator of the row without compression is the server without compression."""
+    (row, _) = [row for row in TARGETS if "compression" in row.name]
+    assert row.numerator.contender == "save_plain"
+    assert [key.contender for key in row.denominators] == ["echo"]

@@ -1,0 +1,71 @@
+"""Ratios that have no target, for whoever asks "and against …?".
+
+They are made as targets are: within a round, with their median and spread.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.measurements import Key
+from benchmarks.targets import Target
+
+
+def _ratio(
+    name: str, concurrency: str, above: Key, *below: Key, best: bool = False, unit: str = "×"
+) -> Target:
+    return Target(
+        name=name,
+        concurrency=concurrency,
+        bound="at least",
+        limit=0.0,
+        numerator=above,
+        denominators=below,
+        best=best,
+        unit=unit,
+    )
+
+
+def _rivals(concurrency: int) -> Iterator[Target]:
+    above = Key("save_beside_rivals", concurrency=concurrency)
+    for name, contender in (
+        ("four AsyncPostgresSavers, in-process", "langgraph_savers"),
+        ("pgbench, a row per transaction, no server between", "pgbench"),
+    ):
+        below = Key(contender, concurrency=concurrency)
+        yield _ratio(f"saves/s : {name}", str(concurrency), above, below)
+
+
+BESIDE: Sequence[Target] = (
+    *_rivals(16),
+    *_rivals(64),
+    *(
+        _ratio(
+            "durable saves/s, compression and telemetry off : as shipped",
+            str(concurrency),
+            Key("save_plain", concurrency=concurrency),
+            Key("save", concurrency=concurrency),
+        )
+        for concurrency in (64, 256)
+    ),
+    _ratio(
+        "p50 of a lone save : standard path",
+        "1",
+        Key("save", "p50_us", 1),
+        Key("standard", "p50_us", 1),
+    ),
+    *(
+        _ratio(
+            f"bytes without what the empty tables take, {run}, {what} : database",
+            "1",
+            Key(f"{which}_{above}", "rows_bytes"),
+            Key(which, "rows_bytes"),
+        )
+        for run, which in (("200-step growing run", "growing"), ("`after` stream", "after"))
+        for what, above in (("full JSON", "json"), ("LangGraph's tables", "langgraph"))
+    ),
+    _ratio(
+        "p99 of eight small savers beside 3 MB saves : without them",
+        "8",
+        Key("small_beside_large", "p99_us", 8),
+        Key("small_alone", "p99_us", 8),
+    ),
+)
