@@ -21,10 +21,10 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve generate format lint type test test-quick check mutants replay bench soak load lock clean
+.PHONY: help setup demo serve generate configuration format lint type test test-quick check mutants replay bench soak load lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.installed $(TOOLS)/.installed ## Make the environments, again only after a lock changed
 
@@ -37,6 +37,9 @@ serve: $(VENV)/.installed ## Start a server on the embedded database
 generate: setup ## Write the generated code again: the stubs and the synchronous client
 	@$(TOOLS)/bin/python tools/generate.py
 	@$(BIN)/python tools/unasync.py
+
+configuration: $(VENV)/.installed ## Write docs/configuration.md again, after a setting has changed
+	@$(BIN)/python tools/configuration.py
 
 format: setup ## Format the Python code and the protos
 	@$(BIN)/ruff check --fix-only --quiet

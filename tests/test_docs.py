@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ import typer
 
 from statekeep.v1.error_reason_pb2 import ErrorReason
 from statekeep_server.cli.main import app
-from statekeep_server.cli.settings import KNOBS
-from statekeep_server.config import OPTIMIZED_POOL, STANDARD_POOL, PoolSettings, Settings
-from statekeep_server.domain.ignored import DEFAULT_IGNORED_FIELDS
-from statekeep_server.domain.limits import Limits
+from statekeep_server.config import OPTIMIZED_POOL, STANDARD_POOL
 from tests.support.project import CLIENT, ROOT, SERVER, project_files, relative
 
 DOCS = [path for path in project_files(".md") if ROOT / "tests" not in path.parents]
@@ -105,36 +101,6 @@ def test_every_error_has_a_cure() -> None:
     for reason, cure in cures.items():
         for part in ("**Symptom**", "**Command**", "**Cause", "ure**"):
             assert part in cure, f"{reason} says nothing under {part}"
-
-
-def defaults(settings: type) -> Iterator[tuple[str, str]]:
-    """List the settings that have a number as default: name and number, as a table shows them."""
-    for item in fields(settings):
-        if isinstance(item.default, int | float) and not isinstance(item.default, bool):
-            yield item.name, f"{item.default:,g}" if item.default < 1e6 else f"{item.default:,}"
-
-
-@pytest.mark.parametrize("settings", [Settings, PoolSettings, Limits])
-def test_every_setting_is_explained(settings: type) -> None:
-    shown = set(code(ROOT / "docs/operations.md"))
-    grouped = {"limits", "standard_pool", "optimized_pool"}  # their own fields are checked
-    assert not {item.name for item in fields(settings)} - shown - grouped
-
-
-def test_every_knob_is_in_the_table_of_settings() -> None:
-    operations = text(ROOT / "docs/operations.md")
-    for knob in KNOBS:
-        option = f"`{knob.option}`" if knob.option else "none"
-        assert f"| `{knob.field}` | {option} | `{knob.variable}` |" in operations
-    assert f"`{'`, `'.join(DEFAULT_IGNORED_FIELDS)}`" in operations.replace("\n", " ")
-
-
-@pytest.mark.parametrize("settings", [Settings, Limits])
-def test_every_default_is_true(settings: type) -> None:
-    operations = text(ROOT / "docs/operations.md")
-    for name, value in defaults(settings):
-        row = rf"^\| `{name}` \|(.*\|)? `?{value}`? \|"
-        assert re.search(row, operations.replace("`50551`", "50,551"), re.MULTILINE), (name, value)
 
 
 def test_the_pools_are_as_promised() -> None:

@@ -1,4 +1,8 @@
-"""The settings of a server and their defaults, each with its reason."""
+"""The settings of a server and their defaults, each with its reason.
+
+What stands below a field is its text in `docs/configuration.md`, which `make configuration` writes:
+it speaks to who operates a server. The unit is the end of the name.
+"""
 
 from dataclasses import dataclass, field
 
@@ -12,9 +16,14 @@ class PoolSettings:
     """A connection pool."""
 
     pool_size: int
+    """Connections that stay open once they were needed."""
     max_overflow: int
+    """Connections that are opened beyond those under load, and closed again."""
     pool_timeout_s: float
+    """How long a save waits for a free connection."""
     pool_recycle_s: int = 3_600
+    """A connection that is older is replaced before it is used again: what balances, forwards or
+    restarts between server and database forgets old ones."""
 
 
 STANDARD_POOL = PoolSettings(pool_size=10, max_overflow=15, pool_timeout_s=5.0)
@@ -41,67 +50,99 @@ class Settings:
     """Everything that a server is started with."""
 
     database_url: str
-    """`sqlite+aiosqlite:///PATH` or `postgresql+asyncpg://…`; may hold a password: never log it."""
+    """Where states are kept: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE`. It may
+    hold a password, and is never logged."""
     host: str = "127.0.0.1"
+    """The address to listen on. One beyond loopback needs TLS and a token."""
     port: int = 50_551
+    """The port; 0 lets the system choose."""
     workers: int = 1
-    """Processes of `statekeep serve`; more than one need PostgreSQL and Linux."""
+    """Processes that serve the one port; more than one need PostgreSQL and Linux."""
     enable_optimized_persistence: bool | None = None
-    """What this server's environment says, as with the next three; None where it says nothing."""
+    """Whether the optimized path serves. `false` always wins in this server; otherwise what is set
+    at run time wins."""
     optimized_persistence_rollout: float | None = None
-    """Percent of the runs."""
+    """Percent of the runs that the optimized path serves where it is enabled."""
     optimized_persistence_monitoring: bool | None = None
+    """Whether the log has a line for each save, where the optimized path serves any. `false` always
+    wins in this server."""
     optimized_persistence_shadow: bool | None = None
+    """Whether the optimized decision is computed and counted while standard answers. `false` always
+    wins in this server."""
     ignored_fields: tuple[str, ...] = field(default=())
-    """Ignored in comparisons besides the default list."""
+    """Fields that no comparison looks at, besides the default list: names of the top level of a
+    state, or JSON Pointers. The same on all servers of a database."""
     max_skip_age_s: float = 300.0
+    """After so long an unchanged state is persisted again, by the clock of the database and across
+    all servers: a resume never starts from older ignored fields."""
     max_skips: int = 1_000
+    """After so many skips of a run in a row an unchanged state is persisted again, counted by each
+    process."""
     trip_fallback_percent: float = 10.0
     """Percent of the optimized path's saves that standard may have to serve before the server goes
-    to standard by itself (`service/trip.py`). A path in order has none; each costs both paths, so
-    that at a tenth the saves of the optimized path are no longer cheaper. 0 switches it off."""
+    to standard by itself. A path in order has none; each costs both paths, so that at a tenth the
+    saves of the optimized path are no longer cheaper. 0 switches it off."""
     trip_mean_s: float = 0.25
-    """Likewise the mean duration of its saves: an agent that saves twice in a step of seconds
-    notices it. A save takes milliseconds."""
+    """The mean duration of the optimized path's saves from which the server goes to standard by
+    itself: an agent that saves twice in a step of seconds notices it. A save takes milliseconds. 0
+    switches it off."""
     trip_p99_s: float = 2.0
-    """Likewise the 99th percentile: below the 3 s after which its pool gives up."""
+    """The 99th percentile, likewise: below the 3 s after which its pool gives up. 0 switches it
+    off."""
     limits: Limits = field(default_factory=Limits)
     standard_pool: PoolSettings = STANDARD_POOL
     optimized_pool: PoolSettings = OPTIMIZED_POOL
     statement_timeout_s: float = 10.0
+    """How long a statement may take."""
     lock_timeout_s: float = 5.0
+    """How long a transaction waits for a lock."""
     group_lock_timeout_s: float = 0.2
-    """Seconds that a group of saves waits for the lock of a run, on PostgreSQL. Who holds a run for
+    """How long a group of saves waits for the lock of a run, on PostgreSQL. Who holds a run for
     longer (an application's own transaction) must not stall the saves of all others: the group
     gives up, and its saves go through the standard path, each for itself."""
     default_deadline_s: float = 30.0
-    """For calls that come without a deadline."""
+    """The deadline of calls that come without one."""
     compression: bool = True
-    """Whether the optimized path stores payloads as frames; off stores them as they came."""
+    """Whether the optimized path stores states as frames that build on one another; `off` stores
+    them as they came."""
     cache_max_entries: int = 4_000
-    """Of the heads that choose routes. This memory and the two below are small, for the optimized
-    path should take little more than standard; a server with more busy runs gains by more."""
+    """Heads in the cache that chooses routes. This memory and the two below are small, for the
+    optimized path should take little more than standard; a server with more busy runs gains by
+    more."""
     cache_max_bytes: int = 2 * MIB
+    """The memory of those heads, estimated."""
     cache_ttl_s: float = 3_600.0
+    """After so long a head in the cache is forgotten."""
     known_heads_max_bytes: int = 2 * MIB
-    """For the heads of about 2,000 busy runs, which PostgreSQL then saves in one statement."""
+    """The memory, estimated, for the heads of about 2,000 busy runs, which PostgreSQL then saves in
+    one statement."""
     payloads_max_bytes: int = 4 * MIB
-    """For the newest payloads of busy runs, on which their next frames build."""
+    """The memory for the newest payloads of busy runs, on which their next frames build; 0 stores
+    states as they came."""
     max_concurrent_saves: int = 1_024
     """Saves under way at once; more get RESOURCE_EXHAUSTED. An eighth is kept for saves that are
     never skipped."""
     max_concurrent_bytes: int = 256 * MIB
     """Bytes of the states under way at once, likewise."""
     request_result_ttl_s: float = 86_400.0
+    """For so long a retry gets the first answer again."""
     sweep_interval_s: float = 60.0
+    """The time between two rounds of deleting expired rows."""
     sweep_batch_rows: int = 500
+    """How many rows one transaction of such a round deletes."""
     drain_timeout_s: float = 20.0
+    """How long calls under way may take when the server stops."""
     token: str | None = field(default=None, repr=False)
+    """What callers must send as `authorization: Bearer …`; the commands and the clients send it
+    where it is set. It is never logged."""
     tls_certificate_path: str | None = None
+    """The certificate of the server, a PEM file."""
     tls_key_path: str | None = None
+    """The key of the certificate, a PEM file."""
     insecure: bool = False
-    """Serve plaintext, or without a token, beyond loopback: said in as many words."""
+    """Serve other machines without TLS or without a token: said in as many words."""
     allow_unsafe_durability: bool = False
     """Start although the database may lose acknowledged commits."""
     trust_tenant_metadata: bool = False
-    """Take the tenant from the metadata key `statekeep-tenant`: plaintext loopback only."""
+    """For development: take the tenant from the metadata key `statekeep-tenant`. Plaintext on
+    loopback only."""

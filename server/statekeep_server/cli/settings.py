@@ -14,15 +14,12 @@ from typing import Any
 
 from platformdirs import user_data_path
 
+from statekeep_server.cli.variables import OTHER_VARIABLES
 from statekeep_server.config import Settings
 from statekeep_server.domain.errors import InvalidField
 from statekeep_server.flags import parse_log_level, parse_percent, parse_switch
 from statekeep_server.supervisor.port import CannotSupervise
 from statekeep_server.supervisor.supervise import MAX_WORKERS, check_workers
-
-LOG_LEVEL = "LOG_LEVEL"
-OTHER_VARIABLES = ("STATEKEEP_TARGET", "STATEKEEP_TLS_CA")
-"""Variables of this prefix that other commands read."""
 
 
 class SettingsError(Exception):
@@ -93,7 +90,7 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_database_url(text: str) -> str:
-    """Check a database URL and return it as it is."""
+    """Take a database URL of SQLite or PostgreSQL."""
     # Late: it imports SQLAlchemy, which only `serve` and `migrate` need.
     from statekeep_server.storage.urls import parse_database_url as parse
 
@@ -163,6 +160,9 @@ KNOBS = (
     ),
 )
 
+LOG_LEVEL = Knob("log_level", "--log-level", "LOG_LEVEL", parse_log_level)
+"""Of the process rather than of `Settings`."""
+
 
 def read_options(options: Mapping[str, Any], environment: Mapping[str, str]) -> ServeOptions:
     """Read the settings of a server.
@@ -181,8 +181,7 @@ def read_options(options: Mapping[str, Any], environment: Mapping[str, str]) -> 
         value = _read(knob, options.get(knob.field), environment, problems)
         if value is not None:
             fields[knob.field] = value
-    log_level = Knob("log_level", "--log-level", LOG_LEVEL, parse_log_level)
-    level = _read(log_level, options.get("log_level"), environment, problems)
+    level = _read(LOG_LEVEL, options.get("log_level"), environment, problems)
     if not (options.get("database_url") or environment.get("STATEKEEP_DATABASE_URL")):
         fields["database_url"] = _default_database_url(problems)
     problems += _contradictions(fields)

@@ -13,23 +13,33 @@ class Limits:
     """What a server accepts, each a maximum."""
 
     max_state_bytes: int = 3_670_016
-    """3.5 MiB: gRPC clients receive 4 MiB unless told otherwise, and a load must reach them."""
+    """Bytes of one state that is sent in one message. 3.5 MiB: gRPC clients receive 4 MiB unless
+    told otherwise, and a load must reach them."""
     max_large_state_bytes: int = 64 * MIB
-    """Of a state that comes in chunks. Each is held about four times while it is saved."""
+    """Bytes of one state that is sent in chunks. One at a time is saved and one loaded, and each
+    takes about four times its size in memory."""
     max_message_bytes: int = 16 * MIB
-    """Above `max_state_bytes`, so that a state over it gets our error and not the transport's."""
+    """Bytes of one gRPC message: above `max_state_bytes`, so that a state over it gets our error
+    and not the transport's."""
     max_batch_items: int = 256
-    """Beyond 64 rows a transaction grows no faster; four times that is room enough."""
+    """Saves of one batch. Beyond 64 rows a transaction grows no faster; four times that is room
+    enough."""
     max_depth: int = 128
-    """Twice what agents nest, half of what the JSON codec can write."""
+    """Levels of nesting of a JSON state: twice what agents nest, half of what the JSON codec can
+    write."""
     max_integer_digits: int = 4_300
-    """The limit of CPython's own conversion."""
+    """Digits of an integer in a JSON state: the limit of CPython's own conversion."""
     max_members: int = 100_000
-    """Object members of one state: so many take about 25 ms to compare, and no agent has them."""
+    """Object members of a JSON state, all levels together: so many take about 25 ms to compare, and
+    no agent has them."""
     max_id_characters: int = 256
+    """Characters of a run, a thread, a user or a phase."""
     max_request_id_characters: int = 128
+    """Characters of a request id."""
     max_context_entries: int = 64
+    """Entries of an execution context."""
     max_context_bytes: int = 16 * 1024
+    """Bytes of an execution context."""
     max_ignored_fields: int = 64
     """Ignored fields that one request may add."""
 

@@ -119,7 +119,7 @@ def test_an_option_wins_over_its_variable(knob: Any) -> None:
 
 
 def test_the_variables_have_the_names_that_were_promised() -> None:
-    assert {knob.variable for knob in KNOBS} | {module.LOG_LEVEL} == {
+    assert {knob.variable for knob in KNOBS} | {module.LOG_LEVEL.variable} == {
         "ENABLE_OPTIMIZED_PERSISTENCE",
         "LOG_LEVEL",
         "OPTIMIZED_PERSISTENCE_MONITORING",
