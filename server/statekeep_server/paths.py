@@ -195,6 +195,7 @@ async def open_facade(
                     pool=pool,
                     new_id=new_id,
                     memory=memory,
+                    reads_first=memory is NO_MEMORY,
                 )
             )
             for tuned, pool, memory in (

@@ -28,6 +28,8 @@ WRAPPERS: dict[str, Callable[[StateStore], StateStore]] = {
     "faulty": FaultyStore,
     # A store that remembers heads and payloads: it saves in one statement, and frames.
     "knowing": lambda store: store,
+    # A store that reads what stands, and writes where it still stands.
+    "reading": lambda store: store,
 }
 
 EXCLUDED: dict[tuple[str, str], str] = {}
@@ -59,13 +61,16 @@ async def in_memory() -> AsyncIterator[Subject]:
 
 
 @asynccontextmanager
-async def database(url: str, memory: StoreMemory) -> AsyncIterator[Subject]:
+async def database(
+    url: str, memory: StoreMemory, *, reads_first: bool = False
+) -> AsyncIterator[Subject]:
     """A store on a database; below it, rows are made older instead of waiting."""
     engine = create_async_engine(url, poolclass=NullPool)
     async with AsyncExitStack() as stack:
 
         async def open_store() -> StateStore:
-            return await stack.enter_async_context(a_store(url, memory=memory))
+            store = a_store(url, memory=memory, reads_first=reads_first)
+            return await stack.enter_async_context(store)
 
         async def audit(key: RunKey) -> Sequence[AuditRecord]:
             return await read_audit(engine, key)
@@ -95,6 +100,7 @@ STORES = ("memory", "sqlite", "postgresql")
         "sqlite-knowing",
         pytest.param("postgresql-bare", marks=pytest.mark.postgresql),
         pytest.param("postgresql-knowing", marks=pytest.mark.postgresql),
+        pytest.param("postgresql-reading", marks=pytest.mark.postgresql),
     ]
 )
 def opening(
@@ -108,9 +114,9 @@ def opening(
         return wrapped(in_memory(), WRAPPERS[wrapper])
     room = 1_000_000 if wrapper == "knowing" else 0
     url = request.getfixturevalue(f"{kind}_url")
-    return wrapped(
-        database(url, StoreMemory(heads_bytes=room, payloads_bytes=room)), WRAPPERS[wrapper]
-    )
+    memory = StoreMemory(heads_bytes=room, payloads_bytes=room)
+    opened = database(url, memory, reads_first=wrapper == "reading")
+    return wrapped(opened, WRAPPERS[wrapper])
 
 
 @asynccontextmanager

@@ -67,7 +67,12 @@ def an_append(
 
 @asynccontextmanager
 async def a_store(
-    url: str, pool: PoolSettings = POOL, *, memory: StoreMemory = NO_MEMORY, **settings: Any
+    url: str,
+    pool: PoolSettings = POOL,
+    *,
+    memory: StoreMemory = NO_MEMORY,
+    reads_first: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[SqlStateStore]:
     """Open a store on a database."""
     configured = Settings(database_url=url, **settings)
@@ -77,6 +82,7 @@ async def a_store(
         pool=pool,
         new_id=new_id,
         memory=memory,
+        reads_first=reads_first,
     ) as store:
         yield store
 

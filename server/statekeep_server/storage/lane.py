@@ -2,10 +2,12 @@
 
 A pool, and SQLAlchemy around each statement, cost several times what the driver itself takes. The
 groups send one statement after another, so each keeps a connection for itself and speaks to the
-driver. PostgreSQL only; behind a pooler there are no lanes.
+driver. PostgreSQL only; behind a pooler there are no lanes, for there every statement needs a
+transaction around it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -16,8 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from statekeep_server.storage.engine import Engines
 from statekeep_server.storage.translate import diagnose, translated, unavailable
 
-RAW_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
-"""What comes out of the driver where SQLAlchemy does not stand in between."""
+RAW_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""What comes out of the driver where SQLAlchemy does not stand in between.
+
+The internal error is that of a connection which the server ended while nobody used it.
+"""
 
 
 class RawStatement:
@@ -36,6 +46,53 @@ class RawStatement:
         return [parameters.get(name, fixed[name]) for name in self._names]
 
 
+class Wire:
+    """A connection of the pool, spoken to below SQLAlchemy."""
+
+    def __init__(self, engines: Engines, connection: AsyncConnection, driver: Any) -> None:
+        self._engines = engines
+        self._connection = connection
+        self._driver = driver
+
+    @classmethod
+    async def take(cls, engines: Engines) -> "Wire":
+        """Take a connection of the pool. Raises StorageUnavailable."""
+        connection = engines.reader.connect()
+        await translated(connection.start())
+        raw = await connection.get_raw_connection()
+        return cls(engines, connection, raw.driver_connection)
+
+    async def fetch(self, text: str, *arguments: object) -> Sequence[Any]:
+        """Send one statement, a transaction of its own.
+
+        Raises what the driver raises. Nobody uses the connection again then, unless the database
+        answered.
+        """
+        self._engines.statements.sent += 1
+        answered = False
+        try:
+            rows: Sequence[Any] = await self._driver.fetch(text, *arguments)
+            answered = True
+        except asyncpg.PostgresError as error:
+            answered = diagnose(error).answered
+            raise
+        finally:
+            if not answered:
+                self._driver.terminate()  # without a word to a server that may be frozen
+                await self._connection.invalidate()
+        return rows
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        await self._connection.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is no more."""
+        closed: bool = self._driver.is_closed()
+        return closed
+
+
 class Lane:
     """One connection, opened when it is needed, and again when it broke or is too old.
 
@@ -51,30 +108,27 @@ class Lane:
         self._engines = engines
         self._max_age_s = max_age_s
         self._monotonic_s = monotonic_s
-        self._kept: AsyncConnection | None = None
-        self._driver: Any = None
+        self._kept: Wire | None = None
         self._opened_s = 0.0
         self._busy = False
 
     async def fetch(self, text: str, *arguments: object) -> Sequence[Any]:
         """Send one statement, a transaction of its own.
 
-        Raises StorageUnavailable when there is no connection to send it on, and what the driver
-        raises once it is sent. Nobody uses the connection again then, unless the database answered.
+        Raises StorageUnavailable when there is no connection to send it on, and what `Wire.fetch`
+        raises once it is sent.
         """
         if self._busy:
-            connection, driver = await self._open()
-            try:
-                return await self._send(connection, driver, text, arguments)
-            finally:
-                await connection.close()
+            async with one_wire(self._engines) as wire:
+                return await wire.fetch(text, *arguments)
         self._busy = True
         try:
-            if self._is_stale():
+            kept = self._kept
+            if kept is None or self._is_stale(kept):
                 await self.close()
-                self._kept, self._driver = await self._open()
+                self._kept = kept = await Wire.take(self._engines)
                 self._opened_s = self._monotonic_s()
-            return await self._send(self._kept, self._driver, text, arguments)
+            return await kept.fetch(text, *arguments)
         finally:
             self._busy = False
 
@@ -97,44 +151,24 @@ class Lane:
 
     async def close(self) -> None:
         """Give the connection back."""
-        connection, self._kept, self._driver = self._kept, None, None
-        if connection is not None:
-            await connection.close()
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.close()
 
     async def rest(self) -> None:
         """Give the connection back unless it is busy; the next statement takes one again."""
         if not self._busy:
             await self.close()
 
-    def _is_stale(self) -> bool:
-        if self._driver is None or self._driver.is_closed():
-            return True
-        return self._monotonic_s() - self._opened_s > self._max_age_s
+    def _is_stale(self, kept: Wire) -> bool:
+        return kept.is_closed or self._monotonic_s() - self._opened_s > self._max_age_s
 
-    async def _open(self) -> tuple[AsyncConnection, Any]:
-        """Take a connection of the pool, and what is below it."""
-        connection = self._engines.reader.connect()
-        await translated(connection.start())
-        raw = await connection.get_raw_connection()
-        return connection, raw.driver_connection
 
-    async def _send(
-        self,
-        connection: AsyncConnection | None,
-        driver: Any,
-        text: str,
-        arguments: Sequence[object],
-    ) -> Sequence[Any]:
-        self._engines.statements.sent += 1
-        answered = False
-        try:
-            rows: Sequence[Any] = await driver.fetch(text, *arguments)
-            answered = True
-        except asyncpg.PostgresError as error:
-            answered = diagnose(error).answered
-            raise
-        finally:
-            if not answered and connection is not None:
-                driver.terminate()  # without a word to a server that may be frozen
-                await connection.invalidate()
-        return rows
+@asynccontextmanager
+async def one_wire(engines: Engines) -> AsyncIterator[Wire]:
+    """Have a connection of the pool for the time of the context. Raises StorageUnavailable."""
+    wire = await Wire.take(engines)
+    try:
+        yield wire
+    finally:
+        await wire.close()

@@ -25,7 +25,7 @@ from statekeep_server.service.ports import Append
 from statekeep_server.storage.appending import snapshot_rows
 from statekeep_server.storage.deciding import Decided, decide_all
 from statekeep_server.storage.known_heads import DatabaseClock, Known, KnownHeads
-from statekeep_server.storage.lane import RAW_ERRORS, Lane
+from statekeep_server.storage.lane import RAW_ERRORS, Lane, Wire
 from statekeep_server.storage.payloads import Framed, Payloads
 from statekeep_server.storage.rows import (
     KEY,
@@ -54,6 +54,21 @@ ORDER BY attribute.attnum
 """
 
 
+Makers = Mapping[str, Callable[[Row], tuple[object, ...]]]
+"""By the name of a table: make a value of its type, which is a row of it."""
+
+
+async def read_makers(lane: Lane) -> Makers:
+    """Ask for the order of the columns: a database that was migrated may have its own.
+
+    Raises StorageUnavailable.
+    """
+    columns: dict[str, list[str]] = {table.name: [] for table in TABLES}
+    for row in await lane.read(_COLUMNS, list(columns)):
+        columns[row["name"]].append(row["column_name"])
+    return {name: itemgetter(*names) for name, names in columns.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """The saves of one run, decided.
@@ -73,29 +88,20 @@ class OneStatement:
 
     def __init__(
         self,
-        lane: Lane,
+        wire: Lane | Wire,
+        makers: Makers,
         known: KnownHeads,
         clock: DatabaseClock,
         payloads: Payloads | None,
         new_id: Callable[[int], str],
     ) -> None:
-        self._lane = lane
+        self._wire = wire
+        self._makers = makers
         self._known = known
         self._clock = clock
         self._payloads = payloads
         self._new_id = new_id
-        self._makers: _Makers = {}
         self.rows_written = 0
-
-    async def open(self) -> None:
-        """Ask for the order of the columns: a database that was migrated may have its own.
-
-        Raises StorageUnavailable.
-        """
-        columns: dict[str, list[str]] = {table.name: [] for table in TABLES}
-        for row in await self._lane.read(_COLUMNS, list(columns)):
-            columns[row["name"]].append(row["column_name"])
-        self._makers = {name: itemgetter(*names) for name, names in columns.items()}
 
     async def append(self, appends: Sequence[Append]) -> list[SaveResult | None]:
         """Save what can be saved so; None for a save that must go under the lock.
@@ -182,7 +188,7 @@ class OneStatement:
         """Send the statement; return the runs whose heads it moved."""
         arguments = _arguments(plans, framed, self._makers)
         try:
-            rows = await self._lane.fetch(STATEMENT, *arguments)
+            rows = await self._wire.fetch(STATEMENT, *arguments)
         except RAW_ERRORS as error:
             diagnosis = diagnose(error)
             if diagnosis.transient or diagnosis.code == UNIQUE_VIOLATION:
@@ -196,13 +202,8 @@ class OneStatement:
         raise failure
 
 
-_Maker = Callable[[Row], tuple[object, ...]]
-_Makers = Mapping[str, _Maker]
-"""By the name of a table: make a value of its type, which is a row of it."""
-
-
 def _arguments(
-    plans: dict[RunKey, _Plan], framed: dict[RunKey, Framed], makers: _Makers
+    plans: dict[RunKey, _Plan], framed: dict[RunKey, Framed], makers: Makers
 ) -> list[list[tuple[object, ...]]]:
     """Make the arrays of rows that the statement takes."""
     moved_heads, expected_heads = [], []

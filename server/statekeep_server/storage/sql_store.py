@@ -52,9 +52,10 @@ from statekeep_server.storage.known_heads import DatabaseClock, KnownHeads
 from statekeep_server.storage.lane import Lane, RawStatement
 from statekeep_server.storage.loading import not_found
 from statekeep_server.storage.newest import NewestStates
-from statekeep_server.storage.one_statement import OneStatement
+from statekeep_server.storage.one_statement import OneStatement, read_makers
 from statekeep_server.storage.payloads import Payloads
 from statekeep_server.storage.read_payloads import ReadPayloads
+from statekeep_server.storage.read_then_write import ReadThenWrite
 from statekeep_server.storage.reading import Reading, read_runs, read_snapshots
 from statekeep_server.storage.removing import Removing
 from statekeep_server.storage.schema import (
@@ -92,12 +93,14 @@ async def open_sql_store(
     pool: PoolSettings,
     new_id: Callable[[], str],
     memory: StoreMemory = NO_MEMORY,
+    reads_first: bool = False,
 ) -> AsyncIterator["SqlStateStore"]:
     """Open a store on a database, verified; a SQLite database is created and migrated.
 
     With room for heads, saves are written in one statement where the database can do that (see
     `one_statement`); with room for payloads they are framed (see `payloads`). Without, each call
-    is a locked save, and payloads are stored as they came.
+    is a locked save, or what `read_then_write` does if the store `reads_first`, and payloads are
+    stored as they came.
 
     Raises InvalidField for a bad URL, SchemaMismatch, UnsafeDatabase, StorageUnavailable.
     """
@@ -107,7 +110,7 @@ async def open_sql_store(
         await verify(engines, allow_unsafe_durability=settings.allow_unsafe_durability)
         store = SqlStateStore(engines, pool, new_id, memory)
         try:
-            await store.open()
+            await store.open(reads_first=reads_first)
             engines.statements.sent = 0  # those that opened the store are not its work
             yield store
         finally:
@@ -169,23 +172,39 @@ class SqlStateStore:
         self._lanes: list[Lane] = []
         self._raw_barrier: RawStatement | None = None
         self._newest: NewestStates | None = None
+        self._new_snapshot_id = new_snapshot_id
         self._one_statement: OneStatement | None = None
+        self._read_then_write: ReadThenWrite | None = None
+        self._speaks_to_driver = can
         if can and memory.heads_bytes:
             # Probes, loads and saves follow one another, each kind by itself.
             self._read_lane, self._load_lane, self._version_lane, self._write_lane = self._lanes = [
-                Lane(engines, max_age_s=pool.pool_recycle_s, monotonic_s=time.monotonic)
-                for _ in range(4)
+                self._new_lane() for _ in range(4)
             ]
             self._newest = NewestStates(engines.dialect)
             self._raw_barrier = RawStatement(self._reading.barrier_statement)
-            self._one_statement = OneStatement(
-                self._write_lane, self._known, self._clock, self._payloads, new_snapshot_id
-            )
 
-    async def open(self) -> None:
+    def _new_lane(self) -> Lane:
+        return Lane(self._engines, max_age_s=self._pool.pool_recycle_s, monotonic_s=time.monotonic)
+
+    async def open(self, *, reads_first: bool) -> None:
         """Prepare what is asked of the database once. Raises StorageUnavailable."""
-        if self._one_statement is not None:
-            await self._one_statement.open()
+        if self._lanes:
+            self._one_statement = OneStatement(
+                self._write_lane,
+                await read_makers(self._write_lane),
+                self._known,
+                self._clock,
+                self._payloads,
+                self._new_snapshot_id,
+            )
+        elif self._speaks_to_driver and reads_first:
+            lane = self._new_lane()
+            makers = await read_makers(lane)
+            await lane.close()
+            self._read_then_write = ReadThenWrite(
+                self._engines, self._reading, makers, self._new_snapshot_id
+            )
 
     async def close(self) -> None:
         """Give back the connections that are kept."""
@@ -214,6 +233,11 @@ class SqlStateStore:
         self, appends: Sequence[Append], *, atomic: bool = False
     ) -> Sequence[SaveResult | Exception]:
         """Decide and write saves in one transaction, or what that cannot do in a second one."""
+        if self._read_then_write is not None and len(appends) == 1 and not atomic:
+            async with self._transactions.passed():
+                written = await self._read_then_write.append(appends[0])
+            if written is not None:
+                return [written]
         if self._one_statement is None or atomic:
             return await self._append_locked(appends, atomic=atomic)
         answers: list[SaveResult | Exception | None] = []
@@ -433,7 +457,7 @@ class SqlStateStore:
         has_pool = isinstance(pool, QueuePool) and not self._engines.url.is_sqlite
         return StoreStatistics(
             rows_written=self._transactions.rows_written
-            + (self._one_statement.rows_written if self._one_statement else 0),
+            + sum(one.rows_written for one in (self._one_statement, self._read_then_write) if one),
             statements=self._engines.statements.sent,
             pool=self._pool_statistics(pool) if has_pool else None,
         )
