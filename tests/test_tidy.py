@@ -109,6 +109,7 @@ BANS = [
             "server/statekeep_server/service/flag_follower.py": "its context ends it, likewise",
             "server/statekeep_server/service/retiring.py": "its context ends it, likewise",
             "server/statekeep_server/service/sweeper.py": "its context ends it, and waits for it",
+            "server/statekeep_server/service/write_behind_writer.py": "likewise",
             "server/statekeep_server/transport/health.py": "its poll ends with its context; a "
             "TaskGroup would wrap every error of the server in a group",
         },
@@ -149,6 +150,7 @@ BROAD_HANDLERS: dict[str, str] = {
     "server/statekeep_server/service/facade.py": "a failure of any kind is counted in its arm",
     "server/statekeep_server/service/batches.py": "an item of a batch has its own answer",
     "server/statekeep_server/service/monitor.py": "it tells of every failure, and raises it again",
+    "server/statekeep_server/service/write_behind.py": "a state that is held has its fate to come",
     "server/statekeep_server/transport/interceptors/adapter.py": "every error becomes a status",
 }
 

@@ -124,6 +124,17 @@ class Settings:
     never skipped."""
     max_concurrent_bytes: int = 256 * MIB
     """Bytes of the states under way at once, likewise."""
+    write_behind_max_age_s: float = 1.0
+    """Seconds after which a state that is held for write-behind is being written: what a crash can
+    lose. An agent whose steps take less saves several of them with one write."""
+    write_behind_max_runs: int = 1_000
+    """Runs of which write-behind holds a state, one each; beyond that, saves are durable. 0 holds
+    none."""
+    write_behind_max_bytes: int = 16 * MIB
+    """Bytes of the states that write-behind holds; beyond that, saves are durable."""
+    write_behind_give_up_s: float = 300.0
+    """Seconds after which a state that cannot be written is given up: its agent has long gone on,
+    and another server may serve it by then."""
     request_result_ttl_s: float = 86_400.0
     """For so long a retry gets the first answer again."""
     sweep_interval_s: float = 60.0

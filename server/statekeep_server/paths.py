@@ -37,6 +37,9 @@ from statekeep_server.service.state_service import StateService
 from statekeep_server.service.statistics import path_statistics
 from statekeep_server.service.sweeper import sweeping
 from statekeep_server.service.trip import Trip, TripLimits
+from statekeep_server.service.write_behind import WriteBehind
+from statekeep_server.service.write_behind_writer import writing_behind
+from statekeep_server.service.write_buffer import WriteBehindLimits
 from statekeep_server.storage.flag_store import open_flag_store
 from statekeep_server.storage.sql_store import (
     NO_MEMORY,
@@ -63,6 +66,16 @@ def trip_limits(settings: Settings) -> TripLimits:
         fallback_rate=settings.trip_fallback_percent / 100,
         mean_s=settings.trip_mean_s,
         p99_s=settings.trip_p99_s,
+    )
+
+
+def write_behind_limits(settings: Settings) -> WriteBehindLimits:
+    """Make the bounds of what is held for write-behind."""
+    return WriteBehindLimits(
+        max_age_s=settings.write_behind_max_age_s,
+        max_runs=settings.write_behind_max_runs,
+        max_bytes=settings.write_behind_max_bytes,
+        give_up_s=settings.write_behind_give_up_s,
     )
 
 
@@ -130,19 +143,22 @@ def compose(
         heads=heads,
         groups=groups,
     )
+    paths = BothPaths(
+        standard=standard,
+        optimized=optimized,
+        breaker=Breaker(clock),
+        detached=detached,
+    )
+    arms = Arms(
+        clock,
+        Trip(clock, trip_limits(settings)),
+        flags=flags,
+        totals=lambda: path_statistics((standard, optimized)),
+    )
     return StateFacade(
-        paths=BothPaths(
-            standard=standard,
-            optimized=optimized,
-            breaker=Breaker(clock),
-            detached=detached,
-        ),
-        arms=Arms(
-            clock,
-            Trip(clock, trip_limits(settings)),
-            flags=flags,
-            totals=lambda: path_statistics((standard, optimized)),
-        ),
+        paths=paths,
+        arms=arms,
+        write_behind=WriteBehind(paths, arms.flags, detached, clock, write_behind_limits(settings)),
         detached=detached,
         clock=clock,
         new_id=new_id,
@@ -220,7 +236,7 @@ async def open_facade(
         )
         groups = await stack.enter_async_context(open_groups(stores[1], GroupLimits(), clock))
         detached = await stack.enter_async_context(Detached())
-        yield compose(
+        facade = compose(
             standard_store=stores[0],
             optimized_store=stores[1],
             heads=head_cache(settings, clock),
@@ -232,6 +248,14 @@ async def open_facade(
             new_id=new_id,
             monitor=monitor,
         )
+        await stack.enter_async_context(
+            writing_behind(
+                facade.write_behind,
+                max_age_s=settings.write_behind_max_age_s,
+                drain_timeout_s=settings.drain_timeout_s,
+            )
+        )
+        yield facade
 
 
 def most_connections(settings: Settings, workers: int) -> int:

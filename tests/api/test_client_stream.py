@@ -50,7 +50,7 @@ async def test_results_belong_to_their_saves() -> None:
 async def test_many_tasks_may_share_a_stream() -> None:
     async with connected() as (client, _), client.stream() as stream:
 
-        async def work(number: int) -> list[int]:
+        async def work(number: int) -> list[int | None]:
             sent = [await stream.save(f"run-{number}", {"n": n}) for n in range(20)]
             return [(await save).version for save in sent]
 

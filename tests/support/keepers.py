@@ -23,6 +23,7 @@ from statekeep import (
     ShadowStats,
     SkipRules,
     SnapshotMetadata,
+    WriteBehindStats,
 )
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -197,4 +198,20 @@ class FakeKeeper:
             tripped=False,
             monitoring=QueueStats(depth=0, written=0, dropped=0),
             log=QueueStats(depth=0, written=0, dropped=0),
+            write_behind=WriteBehindStats(
+                buffered=0,
+                persisted=0,
+                skipped=0,
+                coalesced=0,
+                superseded=0,
+                lost=0,
+                pending=0,
+                pending_bytes=0,
+                oldest_age_s=0.0,
+                flush_failures=0,
+                declined={},
+                max_runs=0,
+                max_bytes=0,
+                max_age_s=0.0,
+            ),
         )

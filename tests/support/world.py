@@ -49,20 +49,24 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    *, grouped: bool = True, tell: SaveLines | None = None, **settings: Any
+    *,
+    grouped: bool = True,
+    tell: SaveLines | None = None,
+    memory: MemoryStateStore | None = None,
+    **settings: Any,
 ) -> AsyncIterator[World]:
     """Open a service on the optimized path; `grouped` lets its saves share transactions.
 
-    `tell` takes what monitoring says.
+    `tell` takes what monitoring says. With the `memory` of another world it is a second server.
     """
     clock = ManualClock()
-    numbers = itertools.count(1)
+    numbers = itertools.count(1 if memory is None else 500_001)
 
     def new_id() -> str:
         return f"id-{next(numbers):06}"
 
     configured = Settings(database_url="memory", **settings)
-    memory = MemoryStateStore(clock, new_id)
+    memory = memory or MemoryStateStore(clock, new_id)
     optimized = FaultyStore(memory)
     async with AsyncExitStack() as stack:
         groups = None

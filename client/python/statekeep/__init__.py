@@ -18,6 +18,7 @@ from statekeep._admin_types import (
     StoredFlag,
     Trip,
     WorkerStats,
+    WriteBehindStats,
 )
 from statekeep._async_client import AsyncClient
 from statekeep._errors import (
@@ -111,4 +112,5 @@ __all__ = [
     "Unavailable",
     "VersionConflict",
     "WorkerStats",
+    "WriteBehindStats",
 ]

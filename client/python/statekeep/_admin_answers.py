@@ -20,6 +20,7 @@ from statekeep._admin_types import (
     StoredFlag,
     Trip,
     WorkerStats,
+    WriteBehindStats,
 )
 from statekeep._answers import SERVING_PATHS, known, moment, words
 from statekeep._types import ServingPath
@@ -103,6 +104,7 @@ def server_stats(message: admin_service_pb2.GetStatsResponse) -> ServerStats:
         tripped=message.tripped,
         monitoring=_queue_stats(message.monitoring),
         log=_queue_stats(message.log),
+        write_behind=_write_behind_stats(message.write_behind),
     )
 
 
@@ -180,6 +182,25 @@ def _arm_stats(message: admin_service_pb2.ArmStats) -> ArmStats:
         fallbacks=message.fallbacks,
         persisted_durations=_durations(message.persisted_durations),
         skipped_durations=_durations(message.skipped_durations),
+    )
+
+
+def _write_behind_stats(message: admin_service_pb2.WriteBehindStats) -> WriteBehindStats:
+    return WriteBehindStats(
+        buffered=message.buffered,
+        persisted=message.persisted,
+        skipped=message.skipped,
+        coalesced=message.coalesced,
+        superseded=message.superseded,
+        lost=message.lost,
+        pending=message.pending,
+        pending_bytes=message.pending_bytes,
+        oldest_age_s=message.oldest_age_s,
+        flush_failures=message.flush_failures,
+        declined=dict(message.declined),
+        max_runs=message.max_runs,
+        max_bytes=message.max_bytes,
+        max_age_s=message.max_age_s,
     )
 
 

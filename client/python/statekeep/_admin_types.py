@@ -168,6 +168,40 @@ class ShadowStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WriteBehindStats:
+    """The saves that were answered BUFFERED, and what became of each.
+
+    `buffered` is the sum of the five that follow it and of `pending`.
+
+    Attributes:
+        persisted, skipped: Written, or found to be stored already.
+        coalesced: Never written: a newer state of the run took their place.
+        superseded: Never written: another server had written the run meanwhile.
+        lost: Given up.
+        pending, pending_bytes: Held in memory now: what a crash would lose.
+        oldest_age_s: Seconds since the oldest of them was answered.
+        flush_failures: Attempts to write that failed.
+        declined: Saves that allowed to be buffered and were durable, by the reason.
+        max_runs, max_bytes, max_age_s: What is held at most, all workers together, and how long.
+    """
+
+    buffered: int
+    persisted: int
+    skipped: int
+    coalesced: int
+    superseded: int
+    lost: int
+    pending: int
+    pending_bytes: int
+    oldest_age_s: float
+    flush_failures: int
+    declined: Mapping[str, int]
+    max_runs: int
+    max_bytes: int
+    max_age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trip:
     """Why a process went to standard by itself.
 
@@ -246,6 +280,7 @@ class ServerStats:
     tripped: bool
     monitoring: QueueStats
     log: QueueStats
+    write_behind: WriteBehindStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

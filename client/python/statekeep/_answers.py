@@ -66,7 +66,7 @@ def save_result(response: SaveAgentStateResponse) -> SaveResult:
     return SaveResult(
         outcome=known(SaveOutcome, SAVE_OUTCOMES, response.outcome),
         snapshot_id=response.snapshot_id,
-        version=response.version,
+        version=response.version or None,
         state_sha256=response.state_sha256,
         comparison_hash=response.comparison_hash,
         changed_fields=tuple(response.changed_fields),

@@ -178,9 +178,10 @@ class AsyncClient(AsyncAdminCalls):
         ignored_fields: Sequence[str] = (),
         writer_sequence: int | None = None,
         content_type: str = "",
+        write_behind: bool = False,
         timeout_s: float | None = None,
     ) -> SaveResult:
-        """Save a state. When this returns, it is durable.
+        """Save a state. When this returns, it is durable, unless it was allowed to be BUFFERED.
 
         Args:
             run_id: The run that the state belongs to.
@@ -198,10 +199,11 @@ class AsyncClient(AsyncAdminCalls):
             attempt: Raise it when the application itself tries again with the same `request_id`.
             expected_version: Fails with VersionConflict unless the run's head has this version; 0
                 for a run without a standing snapshot.
-            ignored_fields: Top-level names and JSON Pointers that make no difference, besides the
-                server's own list.
+            ignored_fields: Names and JSON Pointers that make no difference, as the server's list.
             writer_sequence: Fails with StaleWriter if a save with a higher number came before.
             content_type: Of bytes; `application/octet-stream` unless given.
+            write_behind: Allows the server to answer BUFFERED and write the state, or a newer
+                one, a moment later; a crash loses it. For AUTO and INTERMEDIATE alone.
             timeout_s: Of all attempts together; the client's when not given.
 
         Raises:
@@ -225,6 +227,7 @@ class AsyncClient(AsyncAdminCalls):
             ignored_fields=ignored_fields,
             writer_sequence=writer_sequence,
             content_type=content_type,
+            write_behind=write_behind,
         )
         return save_result(await self._send(save, timeout_s))
 

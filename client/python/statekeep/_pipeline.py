@@ -47,7 +47,10 @@ class PipelineSaves:
         attempt=2)`.
         """
         complete = CheckpointType.PIPELINE_COMPLETE
-        last = (replace(save, checkpoint_type=complete) for save in self._newest.values())
+        last = (
+            replace(save, checkpoint_type=complete, write_behind=False)
+            for save in self._newest.values()
+        )
         return (*self._always, *last)
 
     def save(

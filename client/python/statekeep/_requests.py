@@ -236,6 +236,7 @@ def _save_message(save: Save) -> SaveAgentStateRequest:
         request_id=save.request_id,
         attempt=_fitting("attempt", save.attempt, 31),
         ignored_fields=save.ignored_fields,
+        write_behind=save.write_behind,
     )
     if save.expected_version is not None:
         request.expected_version = _fitting("expected_version", save.expected_version, 63)

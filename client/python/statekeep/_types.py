@@ -59,14 +59,15 @@ CheckpointTypeName = Literal[
 
 
 class SaveOutcome(_OpenEnum):
-    """What a save did to the database."""
+    """What a save did to the database; BUFFERED is nothing yet."""
 
     PERSISTED = "PERSISTED"
     SKIPPED = "SKIPPED"
+    BUFFERED = "BUFFERED"
 
 
 class DecisionReason(_OpenEnum):
-    """Why a save was persisted or skipped."""
+    """Why a save was persisted, skipped or buffered."""
 
     UNCHANGED = "UNCHANGED"
     CHANGED = "CHANGED"
@@ -79,6 +80,7 @@ class DecisionReason(_OpenEnum):
     MAX_SKIP_AGE = "MAX_SKIP_AGE"
     MAX_SKIPS = "MAX_SKIPS"
     STANDARD_PATH = "STANDARD_PATH"
+    WRITE_BEHIND = "WRITE_BEHIND"
 
 
 class ServingPath(_OpenEnum):
@@ -112,6 +114,7 @@ class Save:
     ignored_fields: Sequence[str] = ()
     writer_sequence: int | None = None
     content_type: str = ""
+    write_behind: bool = False
 
 
 class SaveOptions(TypedDict, total=False):
@@ -130,6 +133,7 @@ class SaveOptions(TypedDict, total=False):
     ignored_fields: Sequence[str]
     writer_sequence: int | None
     content_type: str
+    write_behind: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +148,13 @@ class FallbackCause:
 class SaveResult:
     """What became of a save. It is durable, whether it was persisted or skipped.
 
+    Only a save with `write_behind` may be BUFFERED: that one is not durable yet.
+
     Attributes:
-        snapshot_id: Of the snapshot that holds the state: the new one, or the one that stands.
-        version: Of that snapshot; what the next save may give as `expected_version`.
+        snapshot_id: Of the snapshot that holds the state: the new one, or the one that stands;
+            empty for a save that was buffered.
+        version: Of that snapshot; what the next save may give as `expected_version`. None for a
+            save that was buffered.
         state_sha256: Of the bytes in that snapshot.
         comparison_hash: By which states of the run are compared.
         changed_fields: Sorted names of the top-level fields that differ from the head before.
@@ -157,7 +165,7 @@ class SaveResult:
 
     outcome: SaveOutcome
     snapshot_id: str
-    version: int
+    version: int | None
     state_sha256: bytes
     comparison_hash: bytes
     changed_fields: tuple[str, ...]
@@ -177,6 +185,11 @@ class SaveResult:
     def skipped(self) -> bool:
         """Whether the newest snapshot already held the state, so that nothing was written."""
         return self.outcome is SaveOutcome.SKIPPED
+
+    @property
+    def buffered(self) -> bool:
+        """Whether the server holds the state in memory and writes it a moment later."""
+        return self.outcome is SaveOutcome.BUFFERED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,7 +221,7 @@ async def _save(client: Keeper, run_id: str, save: StreamSave, request_id: str) 
         reason=str(result.reason),
         path=str(result.path),
         snapshot_id=result.snapshot_id,
-        version=result.version,
+        version=result.version or 0,  # none is buffered
         state_sha256=result.state_sha256,
         sent_s=sent_s,
         answered_s=time.perf_counter(),

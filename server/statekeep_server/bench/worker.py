@@ -98,7 +98,7 @@ class _Keeper:
                 request_id=request_id,
                 outcome=str(result.outcome),
                 reason=str(result.reason),
-                version=result.version,
+                version=result.version or 0,  # none is buffered
                 snapshot_id=result.snapshot_id,
                 state_sha256=result.state_sha256.hex(),
                 duration_ms=1_000 * (time.perf_counter() - began_s),

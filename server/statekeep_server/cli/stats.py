@@ -41,6 +41,7 @@ def stats(
         print_json({**asdict(counted), "kpis": asdict(figures)})
     else:
         _print_stats(counted)
+        _print_write_behind(counted)
 
 
 def _print_stats(counted: "ServerStats") -> None:
@@ -145,6 +146,15 @@ def _print_shadow(counted: "ServerStats") -> None:
         ],
         title="\nShadow",
     )
+
+
+def _print_write_behind(counted: "ServerStats") -> None:
+    facts = asdict(counted.write_behind)
+    declined = facts.pop("declined")
+    if not counted.write_behind.buffered + sum(declined.values()):
+        return
+    facts |= {f"durable {reason}": count for reason, count in sorted(declined.items())}
+    print_facts(named(facts), title="\nWrite-behind")
 
 
 def _print_trips(counted: "ServerStats") -> None:

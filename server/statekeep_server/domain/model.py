@@ -33,14 +33,15 @@ KNOWN_TYPES: frozenset[str] = frozenset(CheckpointType)
 
 
 class Outcome(StrEnum):
-    """What a save did to the database."""
+    """What a save did to the database; BUFFERED is nothing yet."""
 
     PERSISTED = "PERSISTED"
     SKIPPED = "SKIPPED"
+    BUFFERED = "BUFFERED"
 
 
 class Reason(StrEnum):
-    """Why a save is persisted or skipped (the proto's DecisionReason)."""
+    """Why a save is persisted, skipped or buffered (the proto's DecisionReason)."""
 
     UNCHANGED = "UNCHANGED"
     CHANGED = "CHANGED"
@@ -53,6 +54,7 @@ class Reason(StrEnum):
     MAX_SKIP_AGE = "MAX_SKIP_AGE"
     MAX_SKIPS = "MAX_SKIPS"
     STANDARD_PATH = "STANDARD_PATH"
+    WRITE_BEHIND = "WRITE_BEHIND"
 
 
 class Path(StrEnum):
@@ -87,6 +89,7 @@ class SaveCommand:
             stands.
         ignored_fields: Names and JSON Pointers ignored besides the server's list.
         writer_sequence: Raised by a single writer with every save; lower than the head's is stale.
+        write_behind: Whether the save may be answered before it is durable.
     """
 
     key: RunKey
@@ -104,6 +107,7 @@ class SaveCommand:
     expected_version: int | None = None
     ignored_fields: tuple[str, ...] = ()
     writer_sequence: int | None = None
+    write_behind: bool = False
 
 
 def make_context(context: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -119,8 +123,8 @@ class PreparedSave:
         state_sha256: Of the stored bytes.
         comparison_hash: Equal for equal states (see `domain.canonical`).
         field_digests: The encoded digests of the top-level fields (see `domain.differ`).
-        fingerprint: SHA-256 of the raw bytes and all options except `attempt`: tells a retry from
-            a request id used for another save.
+        fingerprint: SHA-256 of the raw bytes and all options except `attempt` and `write_behind`:
+            tells a retry from a request id used for another save.
     """
 
     command: SaveCommand
@@ -174,7 +178,8 @@ class SaveResult:
     """What became of a save; also what a request id remembers.
 
     Attributes:
-        snapshot_id: Of the snapshot that holds the state: new, or the one that stands.
+        snapshot_id: Of the snapshot that holds the state: new, or the one that stands; empty, and
+            the version 0, for a save that is buffered.
         state_sha256: Of the bytes in that snapshot.
         changed_fields: Sorted names of the top-level fields that differ from the head before.
         replayed: Whether this is the recorded result of an earlier attempt.

@@ -73,6 +73,15 @@ def is_standing(head: Head | None, now_us: int) -> bool:
     return head.expires_at_us is None or now_us < head.expires_at_us
 
 
+def may_wait(save: PreparedSave, head: Head | None, now_us: int) -> bool:
+    """Whether a save that differs from the head may be written later.
+
+    Not the first state of a run, which would not be there at all until then, and not one that has
+    expired, which is to be refused.
+    """
+    return is_standing(head, now_us) and not _is_past(save, now_us)
+
+
 def decide(
     save: PreparedSave,
     head: Head | None,

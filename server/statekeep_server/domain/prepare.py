@@ -11,8 +11,9 @@ The comparison hash says whether two saves of a run hold the same state. Its par
  8. the canonical state, or the bytes themselves where the content type is not JSON.
 
 The fingerprint says whether two saves with one request id are attempts of the same save. It
-covers the raw bytes (by their SHA-256) and every option but the attempt's number, and depends on
-no setting of the server, so that an attempt may go to any server.
+covers the raw bytes (by their SHA-256) and every option but the attempt's number and
+`write_behind` (a save that may be late is the same save), and depends on no setting of the server,
+so that an attempt may go to any server.
 """
 
 from hashlib import sha256

@@ -13,6 +13,7 @@ from statekeep_server.domain.errors import InvalidField, StateTooLarge
 from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import (
     JSON_CONTENT_TYPE,
+    SKIPPABLE_TYPES,
     ById,
     ByVersion,
     RunKey,
@@ -67,6 +68,8 @@ def validate_save(command: SaveCommand, limits: Limits) -> SaveCommand:
     _whole_number("writer_sequence", command.writer_sequence)
     if command.expires_at_us is not None and not 0 < command.expires_at_us < YEAR_10000_US:
         raise InvalidField("expires_at", "must lie after 1970 and before the year 10000")
+    if command.write_behind:
+        _write_behind(command)
     if command.attempt and command.content_type:
         return command
     return replace(
@@ -148,6 +151,19 @@ def _context(context: tuple[tuple[str, str], ...], limits: Limits) -> None:
             raise InvalidField(field, "a value is not Unicode text") from None
     if size > limits.max_context_bytes:
         _refuse_number(field, f"has {size} bytes", limits.max_context_bytes)
+
+
+def _write_behind(command: SaveCommand) -> None:
+    """Refuse what must not be late: who asks for it relies on the answer."""
+    if command.checkpoint_type not in SKIPPABLE_TYPES:
+        types = " or ".join(sorted(SKIPPABLE_TYPES))
+        raise InvalidField("checkpoint_type", f"must be {types} with write_behind")
+    if command.is_recovery_point:
+        raise InvalidField("is_recovery_point", "cannot be combined with write_behind")
+    if command.expected_version is not None:
+        raise InvalidField("expected_version", "cannot be combined with write_behind")
+    if command.writer_sequence is not None:
+        raise InvalidField("writer_sequence", "cannot be combined with write_behind")
 
 
 def _whole_number(field: str, value: int | None) -> None:

@@ -20,7 +20,10 @@ class FallbackCause:
 
 @dataclass(frozen=True, slots=True)
 class SaveAck:
-    """The acknowledgement of a save: sent after its commit, or after the barrier of a skip."""
+    """The acknowledgement of a save: sent after its commit, or after the barrier of a skip.
+
+    One that is BUFFERED is sent before.
+    """
 
     result: SaveResult
     path: Path
@@ -94,6 +97,33 @@ class ShadowStatistics:
     routes_wrong: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteBehindStatistics:
+    """What became of the saves that were answered BUFFERED (see `service.write_buffer.Fate`).
+
+    `buffered` is the sum of the five that follow it and of `pending`.
+
+    Attributes:
+        flush_failures: Attempts to write that failed.
+        declined: Saves that may have been buffered and were durable, by `Declined`.
+    """
+
+    buffered: int
+    persisted: int
+    skipped: int
+    coalesced: int
+    superseded: int
+    lost: int
+    pending: int
+    pending_bytes: int
+    oldest_age_s: float
+    flush_failures: int
+    declined: Mapping[str, int]
+    max_runs: int
+    max_bytes: int
+    max_age_s: float
+
+
 class Limit(StrEnum):
     """A limit at which a server trips."""
 
@@ -143,3 +173,4 @@ class ServiceStatistics:
     tripped: Tripped | None
     monitoring: QueueStatistics
     log: QueueStatistics | None
+    write_behind: WriteBehindStatistics

@@ -4,7 +4,7 @@ An arm is the path that the flags chose for a save, whoever served it in the end
 back counts, with all the time that it took, for the optimized arm. Both arms are counted by the
 same server over the same time, and forgotten together when the rollout changes: how the load was
 before says nothing about it. Batches and saves in a caller's session are left out of the durations:
-an atomic batch may take another path than its runs.
+an atomic batch may take another path than its runs. So are saves that are buffered.
 """
 
 from collections import Counter
@@ -56,7 +56,9 @@ class Arms:
         self.since_us = clock.now_us()
 
     def answered(self, path: Path, ack: SaveAck, duration_s: float) -> None:
-        """Count an acknowledged save by its arm."""
+        """Count an acknowledged save by its arm. A buffered one says nothing about its path yet."""
+        if ack.result.outcome is Outcome.BUFFERED:
+            return
         arm = self._arms[path]
         arm.durations[ack.result.outcome].record(duration_s)
         if ack.fallback_cause is None:

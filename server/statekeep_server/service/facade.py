@@ -33,6 +33,7 @@ from statekeep_server.service.hold import Hold
 from statekeep_server.service.monitor import Monitor
 from statekeep_server.service.ports import Clock, RunCursor, RunPage, SnapshotPage
 from statekeep_server.service.statistics import service_statistics
+from statekeep_server.service.write_behind import WriteBehind
 
 logger = logging.getLogger("statekeep.facade")
 
@@ -47,6 +48,7 @@ class StateFacade:
         detached: Runs each write to its end, also when its caller goes away.
         admission: Refuses what is more than this server holds at once.
         monitor: Is told of every save.
+        write_behind: Holds what may be written later; everything about a run asks it first.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class StateFacade:
         new_id: Callable[[], str],
         admission: Admission,
         monitor: Monitor,
+        write_behind: WriteBehind,
     ) -> None:
         self._paths = paths
+        self.write_behind = write_behind
         self._batches = Batches(paths)
         self._arms = arms
         self._flags = arms.flags
@@ -92,7 +96,8 @@ class StateFacade:
         saving = self._save(path, save, deadline)
         # A call that is cancelled must not cancel a transaction; groups have theirs to themselves.
         grouped = self._paths.service(path).groups is not None
-        return await (saving if grouped else self._detached.run(saving))
+        inline = grouped and not self.write_behind.concerns(save.command)
+        return await (saving if inline else self._detached.run(saving))
 
     async def begin_save(
         self, command: SaveCommand, *, deadline_s: float | None = None
@@ -171,7 +176,10 @@ class StateFacade:
                 self._monitor.batch(
                     flags,
                     prepared,
-                    self._batches.save(flags, prepared, deadline, atomic=atomic),
+                    self.write_behind.save_many(
+                        prepared,
+                        lambda saves: self._batches.save(flags, saves, deadline, atomic=atomic),
+                    ),
                 ),
             )
         )
@@ -200,6 +208,7 @@ class StateFacade:
     ) -> LoadedState:
         """Load one live snapshot."""
         Deadline.after(self._clock, deadline_s).check()
+        await self.write_behind.settled(key)
         return await self._paths.read(
             self._flags().path_of(key),
             lambda service: service.load(key, selector, session=session),
@@ -209,6 +218,7 @@ class StateFacade:
         self, key: RunKey, *, limit: int, before_version: int | None = None
     ) -> SnapshotPage:
         """List live snapshots of a run, newest first."""
+        await self.write_behind.settled(key)
         return await self._paths.read(
             self.path_now(),
             lambda service: service.store.list_snapshots(
@@ -237,7 +247,9 @@ class StateFacade:
         """Delete a run's snapshots; return how many there were."""
         Deadline.after(self._clock, deadline_s).check()
         path = self._flags().path_of(key)
-        deleting = self._paths.read(path, lambda service: service.delete_run(key))
+        deleting = self.write_behind.delete_run(
+            key, lambda: self._paths.read(path, lambda service: service.delete_run(key))
+        )
         return await self._detached.run(deleting)
 
     async def check(self) -> None:
@@ -254,7 +266,13 @@ class StateFacade:
 
     def statistics(self) -> ServiceStatistics:
         """Count what this server did since it started."""
-        return service_statistics(self._paths, self._arms, self._monitor, self._started_at_us)
+        return service_statistics(
+            self._paths,
+            self._arms,
+            self._monitor,
+            self.write_behind.statistics(),
+            self._started_at_us,
+        )
 
     def flag_changed(self, change: FlagChange) -> None:
         """Somebody changed a flag: after a trip, the optimized path may be meant to serve again."""
@@ -282,9 +300,7 @@ class StateFacade:
         hold = Hold(turn, self._admission, len(command.state))
         started_s = self._clock.monotonic_s()
         try:
-            ack = await self._paths.save(
-                path, save, lambda service, attempt: service.save(attempt, deadline, turn), hold
-            )
+            ack = await self.write_behind.save(path, save, deadline, turn, hold)
         except Exception as error:
             self._arms.failed(path, error)
             self._monitor.failed(path, command, error, self._since(started_s))

@@ -16,6 +16,7 @@ from statekeep_server.service.counters import reason_of
 from statekeep_server.service.ports import Clock
 from statekeep_server.telemetry.event_queue import EventQueue, QueueStatistics, open_event_queue
 from statekeep_server.telemetry.save_events import (
+    BUFFERED_SAVE,
     LOGGER,
     OPTIMIZED_SAVE,
     SKIPPED_SAVE,
@@ -24,6 +25,13 @@ from statekeep_server.telemetry.save_events import (
     SaveLines,
     log_saves,
 )
+
+OPERATIONS = {
+    Outcome.PERSISTED: OPTIMIZED_SAVE,
+    Outcome.SKIPPED: SKIPPED_SAVE,
+    Outcome.BUFFERED: BUFFERED_SAVE,
+}
+"""Of the optimized path."""
 
 
 class Monitor:
@@ -46,10 +54,7 @@ class Monitor:
         if not self._is_on():
             return
         result, cause = ack.result, ack.fallback_cause
-        if ack.path is Path.STANDARD:
-            operation = STANDARD_SAVE
-        else:
-            operation = SKIPPED_SAVE if result.outcome is Outcome.SKIPPED else OPTIMIZED_SAVE
+        operation = STANDARD_SAVE if ack.path is Path.STANDARD else OPERATIONS[result.outcome]
         self._queue.offer(
             SaveEvent(
                 self._clock.now_us(),

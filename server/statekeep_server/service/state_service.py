@@ -15,6 +15,7 @@ from statekeep_server.domain.canonical import IgnoredFields
 from statekeep_server.domain.errors import AtomicBatchFailed, Overloaded, RequestIdReused
 from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import (
+    Head,
     LoadedState,
     Newest,
     Outcome,
@@ -25,7 +26,7 @@ from statekeep_server.domain.model import (
     SaveResult,
     Selector,
 )
-from statekeep_server.domain.policy import SkipRules, decide, persist_always
+from statekeep_server.domain.policy import SkipRules, decide, may_wait, persist_always
 from statekeep_server.domain.prepare import prepare
 from statekeep_server.domain.transition import answer_earlier, answer_skip
 from statekeep_server.service.counters import PathCounters
@@ -131,6 +132,28 @@ class StateService:
         self.counters.saved(result, self._clock.monotonic_s() - started_s)
         return result
 
+    async def before_buffering(
+        self, save: PreparedSave, deadline: Deadline, turn: Turn[RunKey]
+    ) -> SaveResult | Head | None:
+        """Read what stands of a run, once nothing of it is under way in this server.
+
+        Returns the save's answer where the barrier has it, otherwise the head that the save may
+        wait on, and None where there is none. The run's turn is left.
+        """
+        started_s = self._clock.monotonic_s()
+        await turn.enter()
+        try:
+            await turn.drained()
+            standing = await self._ask(save, deadline)
+        finally:
+            turn.leave()
+        result = self._answer(save, standing)
+        if result is None:
+            return standing.head if may_wait(save, standing.head, standing.now_us) else None
+        await self._acknowledged(save, result)
+        self.counters.saved(result, self._clock.monotonic_s() - started_s)
+        return result
+
     async def save_many(
         self, saves: Sequence[PreparedSave], deadline: Deadline, *, atomic: bool
     ) -> Sequence[SaveResult | Exception]:
@@ -202,13 +225,16 @@ class StateService:
 
     async def _through_barrier(self, save: PreparedSave, deadline: Deadline) -> SaveResult | None:
         """Answer from what is committed, if that is the answer; None sends the save to the lock."""
+        return self._answer(save, await self._ask(save, deadline))
+
+    async def _ask(self, save: PreparedSave, deadline: Deadline) -> Standing:
+        """Ask the barrier what is committed."""
         deadline.check()
         probe = Probe(save.command.key, save.command.request_id)
         if self.groups is None:
             (standing,) = await self.store.barrier([probe])
-        else:
-            standing = await self.groups.probes.submit(probe)
-        return self._answer(save, standing)
+            return standing
+        return await self.groups.probes.submit(probe)
 
     async def _through_lock(
         self,

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 
 from statekeep_server.domain.model import Reason
-from statekeep_server.service.answers import PathStatistics, ServiceStatistics
+from statekeep_server.service.answers import (
+    PathStatistics,
+    ServiceStatistics,
+    WriteBehindStatistics,
+)
 from statekeep_server.service.arms import Arms
 from statekeep_server.service.both_paths import BothPaths
 from statekeep_server.service.monitor import Monitor
@@ -17,7 +21,11 @@ def path_statistics(services: Sequence[StateService]) -> tuple[PathStatistics, .
 
 
 def service_statistics(
-    both: BothPaths, arms: Arms, monitor: Monitor, started_at_us: int
+    both: BothPaths,
+    arms: Arms,
+    monitor: Monitor,
+    write_behind: WriteBehindStatistics,
+    started_at_us: int,
 ) -> ServiceStatistics:
     """Ask everyone who counts; standard comes first."""
     standard, optimized = both.standard, both.optimized
@@ -38,4 +46,5 @@ def service_statistics(
         tripped=arms.trip.tripped,
         monitoring=monitor.statistics(),
         log=None,
+        write_behind=write_behind,
     )

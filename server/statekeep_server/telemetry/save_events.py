@@ -14,6 +14,7 @@ LOGGER = logging.getLogger("statekeep.monitoring")
 
 OPTIMIZED_SAVE = "optimized_save"
 SKIPPED_SAVE = "skipped_save"
+BUFFERED_SAVE = "buffered_save"
 STANDARD_SAVE = "standard_save"
 
 

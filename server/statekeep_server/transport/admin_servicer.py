@@ -11,7 +11,11 @@ from statekeep_server import __version__
 from statekeep_server.config import Settings, Worker
 from statekeep_server.domain.canonical import CANONICAL_VERSION, DEFAULT_IGNORED_FIELDS
 from statekeep_server.domain.limits import Limits
-from statekeep_server.service.answers import PathStatistics, ServiceStatistics
+from statekeep_server.service.answers import (
+    PathStatistics,
+    ServiceStatistics,
+    WriteBehindStatistics,
+)
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower
 from statekeep_server.telemetry.event_queue import QueueStatistics
@@ -105,6 +109,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             workers=[own],
             monitoring=_queue_stats(statistics.monitoring),
             log=_queue_stats(statistics.log),
+            write_behind=_write_behind(statistics.write_behind),
         )
         rollout_stats.fill(answer, statistics)
         return answer
@@ -164,6 +169,25 @@ def _queue_stats(queue: QueueStatistics | None) -> pb.QueueStats | None:
     if queue is None:
         return None
     return pb.QueueStats(depth=queue.depth, written=queue.written, dropped=queue.dropped)
+
+
+def _write_behind(write_behind: WriteBehindStatistics) -> pb.WriteBehindStats:
+    return pb.WriteBehindStats(
+        buffered=write_behind.buffered,
+        persisted=write_behind.persisted,
+        skipped=write_behind.skipped,
+        coalesced=write_behind.coalesced,
+        superseded=write_behind.superseded,
+        lost=write_behind.lost,
+        pending=write_behind.pending,
+        pending_bytes=write_behind.pending_bytes,
+        oldest_age_s=write_behind.oldest_age_s,
+        flush_failures=write_behind.flush_failures,
+        declined=write_behind.declined,
+        max_runs=write_behind.max_runs,
+        max_bytes=write_behind.max_bytes,
+        max_age_s=write_behind.max_age_s,
+    )
 
 
 def _pools(statistics: ServiceStatistics) -> list[pb.PoolStats]:

@@ -71,6 +71,7 @@ def save_command(
         ),
         ignored_fields=tuple(request.ignored_fields),
         writer_sequence=request.writer_sequence if request.HasField("writer_sequence") else None,
+        write_behind=request.write_behind,
     )
 
 

@@ -14,8 +14,8 @@ from statekeep.v1 import admin_service_pb2 as pb
 
 M = TypeVar("M", bound=Message)
 
-EQUAL = frozenset({"path", "pool_timeout_s"})
-"""The same in every worker."""
+HIGHEST = frozenset({"path", "pool_timeout_s", "max_age_s", "oldest_age_s"})
+"""The same in every worker, or an age, of which that of the oldest counts."""
 MEANS = {"persisted_mean_s": "persisted", "skipped_mean_s": "skipped"}
 """Means, and the count over which each is one."""
 FIRST = ("started_at", "arms_since")
@@ -44,8 +44,8 @@ def _sum(messages: Sequence[M]) -> M:
             getattr(total, field.name).extend(_sum_per_path(values))
         elif _is_map(field):
             _add_to(getattr(total, field.name), values)
-        elif field.name in EQUAL:
-            setattr(total, field.name, values[0])
+        elif field.name in HIGHEST:
+            setattr(total, field.name, max(values))
         elif field.name in MEANS:
             weights = [getattr(message, MEANS[field.name]) for message in messages]
             setattr(total, field.name, _mean(values, weights))

@@ -88,6 +88,10 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "cache_max_bytes": ("0", 0),
     "known_heads_max_bytes": ("1000000", 1_000_000),
     "payloads_max_bytes": ("0", 0),
+    "write_behind_max_age_s": ("0.25", 0.25),
+    "write_behind_max_runs": ("0", 0),
+    "write_behind_max_bytes": ("1000000", 1_000_000),
+    "write_behind_give_up_s": ("60", 60.0),
     "token": ("s3cret", "s3cret"),
     "tls_certificate_path": ("cert.pem", "cert.pem"),
     "tls_key_path": ("key.pem", "key.pem"),
@@ -146,6 +150,10 @@ def test_the_variables_have_the_names_that_were_promised() -> None:
         "STATEKEEP_TRIP_MEAN",
         "STATEKEEP_TRIP_P99",
         "STATEKEEP_WORKERS",
+        "STATEKEEP_WRITE_BEHIND_GIVE_UP",
+        "STATEKEEP_WRITE_BEHIND_MAX_AGE",
+        "STATEKEEP_WRITE_BEHIND_MAX_BYTES",
+        "STATEKEEP_WRITE_BEHIND_MAX_RUNS",
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from statekeep.v1 import admin_service_pb2 as pb
 from statekeep.v1 import agent_state_pb2
-from statekeep_server.transport.sums import EQUAL, FIRST, MEANS, PER_PATH, summed
+from statekeep_server.transport.sums import FIRST, HIGHEST, MEANS, PER_PATH, summed
 
 STANDARD = agent_state_pb2.SERVING_PATH_STANDARD
 OPTIMIZED = agent_state_pb2.SERVING_PATH_OPTIMIZED
@@ -20,13 +20,14 @@ PARTS = (
     pb.Durations,
     pb.ShadowStats,
     pb.QueueStats,
+    pb.WriteBehindStats,
 )
 SUMS_OF_FRACTIONS = {"sum_s", "sum_squares"}
 COUNTS = [
     (message, field.name)
     for message in PARTS
     for field in message.DESCRIPTOR.fields
-    if field.message_type is None and field.name not in {"silent_workers", *EQUAL, *MEANS}
+    if field.message_type is None and field.name not in {"silent_workers", *HIGHEST, *MEANS}
 ]
 
 
@@ -50,6 +51,8 @@ def within(part: Any, name: str, value: Any) -> pb.GetStatsResponse:
         place = answer.shadow
     elif part is pb.QueueStats:
         place = answer.monitoring
+    elif part is pb.WriteBehindStats:
+        place = answer.write_behind
     setattr(place, name, value)
     return answer
 
@@ -75,7 +78,7 @@ def test_every_fraction_is_named() -> None:
         for field in message.DESCRIPTOR.fields
         if field.type in {1, 2}
     }
-    assert fractions <= EQUAL | MEANS.keys() | SUMS_OF_FRACTIONS
+    assert fractions <= HIGHEST | MEANS.keys() | SUMS_OF_FRACTIONS
     assert {
         field.name
         for field in pb.GetStatsResponse.DESCRIPTOR.fields

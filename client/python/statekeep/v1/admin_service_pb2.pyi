@@ -292,6 +292,7 @@ class GetStatsResponse(google.protobuf.message.Message):
     TRIPPED_FIELD_NUMBER: builtins.int
     MONITORING_FIELD_NUMBER: builtins.int
     LOG_FIELD_NUMBER: builtins.int
+    WRITE_BEHIND_FIELD_NUMBER: builtins.int
     unknown_checkpoint_types: builtins.int
     """Saves of a checkpoint type that the server does not know."""
     circuit_open: builtins.bool
@@ -340,6 +341,10 @@ class GetStatsResponse(google.protobuf.message.Message):
     def log(self) -> Global___QueueStats:
         """The lines of the log."""
 
+    @property
+    def write_behind(self) -> Global___WriteBehindStats:
+        """The saves that were answered BUFFERED."""
+
     def __init__(
         self,
         *,
@@ -357,9 +362,10 @@ class GetStatsResponse(google.protobuf.message.Message):
         tripped: builtins.bool = ...,
         monitoring: Global___QueueStats | None = ...,
         log: Global___QueueStats | None = ...,
+        write_behind: Global___WriteBehindStats | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["arms_since", b"arms_since", "cache", b"cache", "log", b"log", "monitoring", b"monitoring", "shadow", b"shadow", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["arms", b"arms", "arms_since", b"arms_since", "cache", b"cache", "circuit_open", b"circuit_open", "log", b"log", "monitoring", b"monitoring", "paths", b"paths", "pools", b"pools", "shadow", b"shadow", "silent_workers", b"silent_workers", "started_at", b"started_at", "tripped", b"tripped", "unknown_checkpoint_types", b"unknown_checkpoint_types", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["arms_since", b"arms_since", "cache", b"cache", "log", b"log", "monitoring", b"monitoring", "shadow", b"shadow", "started_at", b"started_at", "write_behind", b"write_behind"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["arms", b"arms", "arms_since", b"arms_since", "cache", b"cache", "circuit_open", b"circuit_open", "log", b"log", "monitoring", b"monitoring", "paths", b"paths", "pools", b"pools", "shadow", b"shadow", "silent_workers", b"silent_workers", "started_at", b"started_at", "tripped", b"tripped", "unknown_checkpoint_types", b"unknown_checkpoint_types", "workers", b"workers", "write_behind", b"write_behind"]) -> None: ...
 
 Global___GetStatsResponse: typing_extensions.TypeAlias = GetStatsResponse
 
@@ -390,6 +396,99 @@ class QueueStats(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["depth", b"depth", "dropped", b"dropped", "written", b"written"]) -> None: ...
 
 Global___QueueStats: typing_extensions.TypeAlias = QueueStats
+
+@typing.final
+class WriteBehindStats(google.protobuf.message.Message):
+    """WriteBehindStats count the saves that were answered BUFFERED, and what became of each: `buffered`
+    is the sum of `persisted`, `skipped`, `coalesced`, `superseded`, `lost` and `pending`. Those that
+    are written count as saves of their path too.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class DeclinedEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    BUFFERED_FIELD_NUMBER: builtins.int
+    PERSISTED_FIELD_NUMBER: builtins.int
+    SKIPPED_FIELD_NUMBER: builtins.int
+    COALESCED_FIELD_NUMBER: builtins.int
+    SUPERSEDED_FIELD_NUMBER: builtins.int
+    LOST_FIELD_NUMBER: builtins.int
+    PENDING_FIELD_NUMBER: builtins.int
+    PENDING_BYTES_FIELD_NUMBER: builtins.int
+    OLDEST_AGE_S_FIELD_NUMBER: builtins.int
+    FLUSH_FAILURES_FIELD_NUMBER: builtins.int
+    DECLINED_FIELD_NUMBER: builtins.int
+    MAX_RUNS_FIELD_NUMBER: builtins.int
+    MAX_BYTES_FIELD_NUMBER: builtins.int
+    MAX_AGE_S_FIELD_NUMBER: builtins.int
+    buffered: builtins.int
+    """Saves answered BUFFERED."""
+    persisted: builtins.int
+    """Of these, written."""
+    skipped: builtins.int
+    """Found to be in the standing snapshot already when they were to be written."""
+    coalesced: builtins.int
+    """Never written, because a newer state of the run took their place."""
+    superseded: builtins.int
+    """Never written, because another server had written the run meanwhile."""
+    lost: builtins.int
+    """Given up: refused by the database, or not writable for too long or until the server stopped."""
+    pending: builtins.int
+    """Held in memory now: what a crash would lose."""
+    pending_bytes: builtins.int
+    """Bytes of the states held now."""
+    oldest_age_s: builtins.float
+    """Seconds since the oldest of them was answered; 0 when none is held."""
+    flush_failures: builtins.int
+    """Attempts to write that failed, and were or will be repeated."""
+    max_runs: builtins.int
+    """The most states that may be held, of as many runs."""
+    max_bytes: builtins.int
+    """The most bytes of states that may be held."""
+    max_age_s: builtins.float
+    """Seconds after which a state is being written."""
+    @property
+    def declined(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Saves that allowed to be buffered and were saved durably instead, by the reason: FIRST_SAVE,
+        FULL, NOT_WRITABLE, RETRIED, STANDARD_PATH or STOPPING.
+        """
+
+    def __init__(
+        self,
+        *,
+        buffered: builtins.int = ...,
+        persisted: builtins.int = ...,
+        skipped: builtins.int = ...,
+        coalesced: builtins.int = ...,
+        superseded: builtins.int = ...,
+        lost: builtins.int = ...,
+        pending: builtins.int = ...,
+        pending_bytes: builtins.int = ...,
+        oldest_age_s: builtins.float = ...,
+        flush_failures: builtins.int = ...,
+        declined: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        max_runs: builtins.int = ...,
+        max_bytes: builtins.int = ...,
+        max_age_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buffered", b"buffered", "coalesced", b"coalesced", "declined", b"declined", "flush_failures", b"flush_failures", "lost", b"lost", "max_age_s", b"max_age_s", "max_bytes", b"max_bytes", "max_runs", b"max_runs", "oldest_age_s", b"oldest_age_s", "pending", b"pending", "pending_bytes", b"pending_bytes", "persisted", b"persisted", "skipped", b"skipped", "superseded", b"superseded"]) -> None: ...
+
+Global___WriteBehindStats: typing_extensions.TypeAlias = WriteBehindStats
 
 @typing.final
 class WorkerStats(google.protobuf.message.Message):

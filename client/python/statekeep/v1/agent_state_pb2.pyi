@@ -84,6 +84,10 @@ class _SaveOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """A snapshot was written and its transaction is committed."""
     SAVE_OUTCOME_SKIPPED: _SaveOutcome.ValueType  # 2
     """Nothing was written: the newest committed snapshot of the run already holds this state."""
+    SAVE_OUTCOME_BUFFERED: _SaveOutcome.ValueType  # 3
+    """Nothing is written yet: the server holds the state in memory, and a crash would lose it. Only
+    for a save with `write_behind`.
+    """
 
 class SaveOutcome(_SaveOutcome, metaclass=_SaveOutcomeEnumTypeWrapper):
     """SaveOutcome says what a save did to the database."""
@@ -94,6 +98,10 @@ SAVE_OUTCOME_PERSISTED: SaveOutcome.ValueType  # 1
 """A snapshot was written and its transaction is committed."""
 SAVE_OUTCOME_SKIPPED: SaveOutcome.ValueType  # 2
 """Nothing was written: the newest committed snapshot of the run already holds this state."""
+SAVE_OUTCOME_BUFFERED: SaveOutcome.ValueType  # 3
+"""Nothing is written yet: the server holds the state in memory, and a crash would lose it. Only
+for a save with `write_behind`.
+"""
 Global___SaveOutcome: typing_extensions.TypeAlias = SaveOutcome
 
 class _DecisionReason:
@@ -126,9 +134,11 @@ class _DecisionReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """Persisted: this server has skipped `max_skips` saves of the run in a row."""
     DECISION_REASON_STANDARD_PATH: _DecisionReason.ValueType  # 11
     """Persisted: the standard path persists every save."""
+    DECISION_REASON_WRITE_BEHIND: _DecisionReason.ValueType  # 12
+    """Buffered: the save allows it, and differs from the run's head."""
 
 class DecisionReason(_DecisionReason, metaclass=_DecisionReasonEnumTypeWrapper):
-    """DecisionReason says why a save was persisted or skipped."""
+    """DecisionReason says why a save was persisted, skipped or buffered."""
 
 DECISION_REASON_UNSPECIFIED: DecisionReason.ValueType  # 0
 """Never sent."""
@@ -154,6 +164,8 @@ DECISION_REASON_MAX_SKIPS: DecisionReason.ValueType  # 10
 """Persisted: this server has skipped `max_skips` saves of the run in a row."""
 DECISION_REASON_STANDARD_PATH: DecisionReason.ValueType  # 11
 """Persisted: the standard path persists every save."""
+DECISION_REASON_WRITE_BEHIND: DecisionReason.ValueType  # 12
+"""Buffered: the save allows it, and differs from the run's head."""
 Global___DecisionReason: typing_extensions.TypeAlias = DecisionReason
 
 class _ServingPath:

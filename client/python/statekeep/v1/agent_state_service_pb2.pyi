@@ -56,6 +56,7 @@ class SaveAgentStateRequest(google.protobuf.message.Message):
     EXPECTED_VERSION_FIELD_NUMBER: builtins.int
     IGNORED_FIELDS_FIELD_NUMBER: builtins.int
     WRITER_SEQUENCE_FIELD_NUMBER: builtins.int
+    WRITE_BEHIND_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """Required. The run that the state belongs to, 1 to 256 characters without control characters."""
     thread_id: builtins.str
@@ -85,6 +86,16 @@ class SaveAgentStateRequest(google.protobuf.message.Message):
     writer_sequence: builtins.int
     """Optional. A number that the run's single writer raises with every save. A save with a lower
     number than the head's fails with ABORTED, so that an abandoned save cannot overwrite a newer.
+    """
+    write_behind: builtins.bool
+    """Optional. Allows the server to answer BUFFERED before the state is durable, and to write it a
+    moment later (`WriteBehindStats.max_age_s`) unless a newer state of the run replaces it first. A
+    crash of the server loses what it holds; a write of the run by another server wins over it.
+    Where the server cannot or need not hold the state, the save is durable and answered so: on the
+    standard path, as the first state of a run, in a batch or in chunks, while the buffer is full,
+    and where nothing changed. Everything else that this server does for the run writes what it
+    holds first. Only for AUTO and INTERMEDIATE, and not with `is_recovery_point`,
+    `expected_version` or `writer_sequence`.
     """
     @property
     def state(self) -> statekeep.v1.agent_state_pb2.State:
@@ -123,9 +134,10 @@ class SaveAgentStateRequest(google.protobuf.message.Message):
         expected_version: builtins.int | None = ...,
         ignored_fields: collections.abc.Iterable[builtins.str] | None = ...,
         writer_sequence: builtins.int | None = ...,
+        write_behind: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_expected_version", b"_expected_version", "_writer_sequence", b"_writer_sequence", "expected_version", b"expected_version", "expires_at", b"expires_at", "state", b"state", "writer_sequence", b"writer_sequence"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_version", b"_expected_version", "_writer_sequence", b"_writer_sequence", "agent_phase", b"agent_phase", "attempt", b"attempt", "checkpoint_type", b"checkpoint_type", "execution_context", b"execution_context", "expected_version", b"expected_version", "expires_at", b"expires_at", "ignored_fields", b"ignored_fields", "is_recovery_point", b"is_recovery_point", "request_id", b"request_id", "run_id", b"run_id", "state", b"state", "thread_id", b"thread_id", "user_id", b"user_id", "writer_sequence", b"writer_sequence"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_expected_version", b"_expected_version", "_writer_sequence", b"_writer_sequence", "agent_phase", b"agent_phase", "attempt", b"attempt", "checkpoint_type", b"checkpoint_type", "execution_context", b"execution_context", "expected_version", b"expected_version", "expires_at", b"expires_at", "ignored_fields", b"ignored_fields", "is_recovery_point", b"is_recovery_point", "request_id", b"request_id", "run_id", b"run_id", "state", b"state", "thread_id", b"thread_id", "user_id", b"user_id", "write_behind", b"write_behind", "writer_sequence", b"writer_sequence"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_version", b"_expected_version"]) -> typing.Literal["expected_version"] | None: ...
     @typing.overload
@@ -154,12 +166,15 @@ class SaveAgentStateResponse(google.protobuf.message.Message):
     outcome: statekeep.v1.agent_state_pb2.SaveOutcome.ValueType
     """Whether a snapshot was written."""
     snapshot_id: builtins.str
-    """The id of the snapshot that holds the state: the new one, or the one that stands."""
+    """The id of the snapshot that holds the state: the new one, or the one that stands. Empty when
+    the save is BUFFERED.
+    """
     version: builtins.int
-    """The version of that snapshot."""
+    """The version of that snapshot; 0 when the save is BUFFERED."""
     state_sha256: builtins.bytes
     """The SHA-256 of the bytes stored in that snapshot. For a skipped save these are the bytes that
-    stand, which may differ from the bytes sent in ignored fields and in formatting.
+    stand, which may differ from the bytes sent in ignored fields and in formatting. For a BUFFERED
+    save they are the bytes sent.
     """
     comparison_hash: builtins.bytes
     """The SHA-256 by which states of this run are compared."""

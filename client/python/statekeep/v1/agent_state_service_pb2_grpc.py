@@ -28,7 +28,7 @@ if _version_not_supported:
 class AgentStateServiceStub(object):
     """AgentStateService keeps the state of agents: it saves after every step and gives back what was
     saved. An acknowledged save is durable, and the next load from any server returns it or
-    something newer.
+    something newer. The one exception is a save that allows `write_behind` and is answered BUFFERED.
     """
 
     def __init__(self, channel):
@@ -87,7 +87,7 @@ class AgentStateServiceStub(object):
 class AgentStateServiceServicer(object):
     """AgentStateService keeps the state of agents: it saves after every step and gives back what was
     saved. An acknowledged save is durable, and the next load from any server returns it or
-    something newer.
+    something newer. The one exception is a save that allows `write_behind` and is answered BUFFERED.
     """
 
     def SaveAgentState(self, request, context):
@@ -235,7 +235,7 @@ def add_AgentStateServiceServicer_to_server(servicer, server):
 class AgentStateService(object):
     """AgentStateService keeps the state of agents: it saves after every step and gives back what was
     saved. An acknowledged save is durable, and the next load from any server returns it or
-    something newer.
+    something newer. The one exception is a save that allows `write_behind` and is answered BUFFERED.
     """
 
     @staticmethod

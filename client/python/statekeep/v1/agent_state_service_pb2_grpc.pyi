@@ -172,7 +172,7 @@ _AgentStateServiceDeleteRunType = typing_extensions.TypeVar(
 class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType, _AgentStateServiceSaveAgentStateStreamType, _AgentStateServiceSaveLargeAgentStateType, _AgentStateServiceLoadAgentStateType, _AgentStateServiceLoadLargeAgentStateType, _AgentStateServiceBatchSaveAgentStatesType, _AgentStateServiceListSnapshotsType, _AgentStateServiceListRunsType, _AgentStateServiceDeleteRunType]):
     """AgentStateService keeps the state of agents: it saves after every step and gives back what was
     saved. An acknowledged save is durable, and the next load from any server returns it or
-    something newer.
+    something newer. The one exception is a save that allows `write_behind` and is answered BUFFERED.
     """
 
     @typing.overload
@@ -356,7 +356,7 @@ AgentStateServiceAsyncStub: typing_extensions.TypeAlias = AgentStateServiceStub[
 class AgentStateServiceServicer(metaclass=abc.ABCMeta):
     """AgentStateService keeps the state of agents: it saves after every step and gives back what was
     saved. An acknowledged save is durable, and the next load from any server returns it or
-    something newer.
+    something newer. The one exception is a save that allows `write_behind` and is answered BUFFERED.
     """
 
     @abc.abstractmethod
