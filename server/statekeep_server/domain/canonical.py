@@ -54,8 +54,8 @@ NUMBER_SHAPES = bytes.maketrans(b"123456789[,:-\t\n\r", b"000000000" + b" " * 7)
 
 LONG_DIGITS = b"0" * 19
 
-COUNTED_BYTES = 65_536
-"""Up to here it is quicker to count brackets than to make a bounded writer."""
+OTHERS = bytes(byte for byte in range(256) if byte not in b"[{:")
+"""All that is no opening bracket and no colon: it takes one pass to be rid of them."""
 
 MAX_FIELDS = 256
 """Fields of a state that are told apart. States of agents have tens of them; an object that is
@@ -110,14 +110,17 @@ def canonicalize_fast(raw: bytes, ignored: IgnoredFields, limits: Limits) -> Can
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
-    colons = raw.count(b":")
+    structure = raw.translate(None, OTHERS)
+    colons = structure.count(b":")
+    # Texts hold brackets and colons too: no value is nested more deeply than this.
+    brackets = len(structure) - colons
     try:
         if colons > limits.max_members and count_members(raw) > limits.max_members:
             raise too_many_members(limits)
         if not _is_small(value):
-            written = [_writer_for(raw, limits.max_depth)(value)]
+            written = [_writer_for(brackets, limits.max_depth)(value)]
             return _other(value, ignored) if _is_all(written, raw, colons) else None
-        fields = _fields(value, _writer_for(raw, limits.max_depth - 1))
+        fields = _fields(value, _writer_for(brackets, limits.max_depth - 1))
     except orjson.JSONEncodeError:  # what the codec has read, it can write, unless it is too deep
         raise too_deep(limits) from None
     colons -= len(fields) + sum([name.count(":") for name, _ in fields])
@@ -175,11 +178,9 @@ def _write(value: object) -> bytes:
     return orjson.dumps(value, option=SORTED)
 
 
-def _writer_for(raw: bytes, depth: int) -> Callable[[object], bytes]:
-    """Choose the writer of what `raw` holds: bounded, unless it cannot be nested too deeply."""
-    if len(raw) <= COUNTED_BYTES and raw.count(b"[") + raw.count(b"{") <= depth:
-        return _write
-    return _bounded_writer(depth)
+def _writer_for(brackets: int, depth: int) -> Callable[[object], bytes]:
+    """Choose the writer of a text with so many brackets: bounded, unless they are too few."""
+    return _write if brackets <= depth else _bounded_writer(depth)
 
 
 def _bounded_writer(depth: int) -> Callable[[object], bytes]:

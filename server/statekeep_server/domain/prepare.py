@@ -43,6 +43,7 @@ def prepare(command: SaveCommand, *, ignored: IgnoredFields, limits: Limits) -> 
     if command.ignored_fields:
         ignored = merge_ignored(ignored, command.ignored_fields)
     content_type = normalize_content_type(command.content_type)
+    context = texts(text for pair in command.execution_context for text in pair)
     state_sha256 = sha256(command.state).digest()
     canonical, field_digests = _state(command.state, content_type, ignored, limits)
     comparison_hash = digest(
@@ -54,7 +55,7 @@ def prepare(command: SaveCommand, *, ignored: IgnoredFields, limits: Limits) -> 
             command.thread_id.encode(),
             command.user_id.encode(),
             command.agent_phase.encode(),
-            _context(command),
+            context,
             canonical,
         ),
     )
@@ -63,7 +64,7 @@ def prepare(command: SaveCommand, *, ignored: IgnoredFields, limits: Limits) -> 
         state_sha256=state_sha256,
         comparison_hash=comparison_hash,
         field_digests=field_digests,
-        fingerprint=_fingerprint(command, state_sha256),
+        fingerprint=_fingerprint(command, state_sha256, context),
     )
 
 
@@ -100,11 +101,7 @@ def _state(
     return canonical.data, encode_digests(canonical.fields, canonical.rest)
 
 
-def _context(command: SaveCommand) -> bytes:
-    return texts(text for pair in command.execution_context for text in pair)
-
-
-def _fingerprint(command: SaveCommand, state_sha256: bytes) -> bytes:
+def _fingerprint(command: SaveCommand, state_sha256: bytes, context: bytes) -> bytes:
     return digest(
         FINGERPRINT_TAG,
         (
@@ -116,7 +113,7 @@ def _fingerprint(command: SaveCommand, state_sha256: bytes) -> bytes:
             command.user_id.encode(),
             command.checkpoint_type.encode(),
             command.agent_phase.encode(),
-            _context(command),
+            context,
             b"1" if command.is_recovery_point else b"0",
             _maybe_number(command.expires_at_us),
             _maybe_number(command.expected_version),

@@ -123,7 +123,9 @@ class BothPaths:
 
     def judge(self, path: Path, error: Exception | None) -> None:
         """Tell the breaker what a request says about the optimized path."""
-        if path is Path.STANDARD or reason_of(error or Refused()) == "CIRCUIT_OPEN":
+        if path is Path.STANDARD:
+            return
+        if error is not None and reason_of(error) == "CIRCUIT_OPEN":
             return
         if isinstance(error, DeadlineExceeded | Overloaded):
             self.breaker.released()
