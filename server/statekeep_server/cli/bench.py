@@ -1,4 +1,7 @@
-"""`statekeep bench`: record the demo agent's work, replay recorded work, compare both paths."""
+"""`statekeep bench`: record the demo agent's work, replay recorded work, compare both paths.
+
+`bench load` has a module of its own, `bench_load`.
+"""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from statekeep_server.cli import options
+from statekeep_server.cli.bench_load import load_command
 from statekeep_server.cli.connection import Connection
 from statekeep_server.cli.errors import (
     FAILED,
@@ -31,7 +35,7 @@ if TYPE_CHECKING:  # they bring gRPC, which `--help` does not need
 SHOWN_DIFFERENCES = 10
 
 app = typer.Typer(
-    help="Measure what skipping saves on recorded work.",
+    help="Measure what skipping saves on recorded work, and how much a server takes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -65,6 +69,9 @@ AtOnce = Annotated[
     int,
     typer.Option("--concurrency", metavar="N", help="Runs under way at once.", min=1, max=256),
 ]
+
+
+app.command("load")(load_command)
 
 
 @app.command("record")
