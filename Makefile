@@ -41,6 +41,25 @@ generate: setup ## Write the generated code again: the stubs and the synchronous
 configuration: $(VENV)/.installed ## Write docs/configuration.md again, after a setting has changed
 	@$(BIN)/python tools/configuration.py
 
+# Go programs, each pinned by a module of its own, built once into build/tools.
+GO_PLUGINS := build/tools/protoc-gen-go build/tools/protoc-gen-go-grpc
+GO_AGENT := build/tools/go-agent
+.PHONY: generate-go
+generate-go: $(TOOLS)/.installed $(GO_PLUGINS) ## Write the stubs for Go again
+	@$(TOOLS)/bin/python tools/generate_go.py
+
+$(GO_PLUGINS) &: tools/protoc-go/go.mod tools/protoc-go/go.sum
+	@command -v go >/dev/null || { echo "make generate-go needs Go 1.24 or newer, to build protoc-gen-go" >&2; exit 3; }
+	@go -C tools/protoc-go build -trimpath -o "$(CURDIR)/build/tools/" \
+	  google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	@touch $(GO_PLUGINS)
+
+$(GO_AGENT): $(wildcard examples/go-agent/*.* client/go/go.* client/go/statekeep/v1/*.go)
+	@command -v go >/dev/null || { echo "the Go agent needs Go 1.24 or newer" >&2; exit 3; }
+	@echo "Building the Go agent ..."
+	@go -C examples/go-agent build -trimpath -o "$(CURDIR)/$@"
+	@touch $@
+
 format: setup ## Format the Python code and the protos
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format

@@ -14,10 +14,10 @@ import pytest
 
 from statekeep_server.bench.record import record
 from statekeep_server.bench.trajectories import write_trajectories
+from tests.support.making import make
 from tests.support.project import ROOT
 
 GHZ = ROOT / "build/tools/ghz"
-MAKE = shutil.which("make") or "make"
 PLAN = """
 rounds = 1
 calls = 60
@@ -30,21 +30,6 @@ zipf_exponent = 1.1
 mixed = { save = 1, skip = 2, load = 1 }
 open_loop = { share = 0.5, duration_s = 0.2 }
 """
-
-
-def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    # `make test` may have started this: its own variables would make this one a part of it.
-    own = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
-    }
-    return subprocess.run(
-        [MAKE, "--no-print-directory", *arguments],
-        cwd=ROOT,
-        env=own | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ GENERATED = CLIENT / "v1"
 BIN = Path(sys.executable).parent
 TOOLS = ROOT / ".venv-tools" / "bin"
 
-_FOLDERS = (".ci", "benchmarks", "client", "docs", "load", "protos", "server", "tests", "tools")
+_FOLDERS = (
+    *(".ci", "benchmarks", "client", "docs", "examples", "load", "protos", "server", "tests"),
+    "tools",
+)
 _NEVER = {"__pycache__", "node_modules"}
 
 
