@@ -5,7 +5,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,9 @@ import orjson
 
 from benchmarks.bench import Bench, Plan, open_bench, say
 from benchmarks.beside import BESIDE
+from benchmarks.documents import PAGE, write_sections
 from benchmarks.elsewhere import add_elsewhere
+from benchmarks.growth import render_growth
 from benchmarks.machine import describe_commit, describe_machine, describe_versions
 from benchmarks.measurements import QUIET_CORES, Key, Rounds, median
 from benchmarks.plots import can_plot, plot
@@ -41,6 +43,8 @@ from statekeep_server.bench.trajectories import (
 )
 
 QUICK = Plan(rounds=2, measure_s=1.0, warm_up_s=0.3, scale=0.2)
+RESULTS = ROOT / "benchmarks" / "results"
+GROWTH_PICTURE = "Processor time and duration of a save by size, history, concurrency and workers"
 NO_POSTGRESQL = "PostgreSQL could not be started here"
 
 
@@ -62,7 +66,7 @@ def main() -> None:
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--recording", type=Path, help="recorded work, .jsonl.gz")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--quick", action="store_true", help="about two minutes")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of each measurement")
@@ -150,10 +154,13 @@ async def _run(
             render_targets(outcomes),
             render_beside(beside),
             render_contenders(bench.rounds),
+            render_growth(bench.rounds),
         ]
         doubts = "\n".join(f"- Doubtful: {problem}" for problem in bench.problems)
         text = "\n\n".join(filter(None, [_heading(about), doubts, *tables, sizes]))
         _write(results / "latest.md", f"{text}\n".encode())
+        if results == RESULTS:
+            write_sections(PAGE, _sections(about, doubts, tables))
         if can_plot():
             plot(bench.rounds, outcomes, results)
         sys.stdout.write("\n\n".join(filter(None, reversed(tables))) + "\n")
@@ -213,6 +220,18 @@ def crowded(rounds: Rounds) -> list[str]:
                 "low then, and ratios between contenders of unlike cost are off"
             )
     return found
+
+
+def _sections(about: dict[str, object], doubts: str, tables: Sequence[str]) -> dict[str, str]:
+    """What the page about performance shows of a run."""
+    targets, beside, _, growth = tables
+    if growth and can_plot():
+        growth = f"![{GROWTH_PICTURE}](../benchmarks/results/growth.png)\n\n{growth}"
+    return {
+        "targets": "\n\n".join(filter(None, [_heading(about), doubts, targets])),
+        "beside": beside,
+        "growth": growth,
+    }
 
 
 def _heading(about: dict[str, object]) -> str:

@@ -47,6 +47,12 @@ BESIDE: Sequence[Target] = (
         for concurrency in (64, 256)
     ),
     _ratio(
+        "saves/s, monitoring on : off",
+        "64",
+        Key("save_monitored", concurrency=64),
+        Key("save_unmonitored", concurrency=64),
+    ),
+    _ratio(
         "p50 of a lone save : standard path",
         "1",
         Key("save", "p50_us", 1),

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.growth import plot_growth
 from benchmarks.measurements import Key, Rounds, median
 from benchmarks.targets import Outcome
 
@@ -46,6 +47,9 @@ def plot(rounds: Rounds, outcomes: list[Outcome], folder: Path) -> None:
     )
     _plot_rates(rounds, folder)
     _plot_targets(outcomes, folder)
+    growth = plot_growth(rounds)
+    if growth is not None:
+        _write(growth, folder, "growth")
 
 
 def _plot_rates(rounds: Rounds, folder: Path) -> None:

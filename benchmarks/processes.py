@@ -159,11 +159,15 @@ class Worker:
         questions.write(orjson.dumps(question) + b"\n")
         with suppress(ConnectionError):  # then its answer is missing too
             await questions.drain()
-        line = await _pipe(self._process.stdout).readline()
+        answer: dict[str, Any] = orjson.loads(await self.read())
+        return answer
+
+    async def read(self) -> bytes:
+        """What it says next. Raises DidNotStart if it ends instead."""
+        line: bytes = await _pipe(self._process.stdout).readline()
         if not line:
             raise DidNotStart(_last_line(self._log_path))
-        answer: dict[str, Any] = orjson.loads(line)
-        return answer
+        return line
 
 
 @asynccontextmanager

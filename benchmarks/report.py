@@ -7,6 +7,8 @@ from benchmarks.measurements import Key, Rounds, median, rounded
 from benchmarks.targets import Outcome
 
 NOTHING = "-"
+GROWTH = "growth_"
+"""Begins the names of contenders that have a table of their own."""
 
 
 def render_targets(outcomes: Iterable[Outcome]) -> str:
@@ -76,6 +78,8 @@ def render_contenders(rounds: Rounds) -> str:
     """Medians of every contender that was loaded, as a Markdown table."""
     rows = []
     for contender, concurrency in rounds.contenders():
+        if contender.startswith(GROWTH):
+            continue
         cells = []
         for _, metric, divisor in COLUMNS:
             values = rounds.by_round(Key(contender, metric, concurrency)).values()

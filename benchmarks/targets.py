@@ -207,6 +207,18 @@ def _ghz(name: str, concurrency: int, below: str, limit: float) -> Target:
 TARGETS: Sequence[Target] = (
     *_throughput(64),
     *_throughput(256),
+    *(
+        Target(
+            name=f"saves/s, telemetry sent, {percent} % of the saves sampled : none sent",
+            concurrency="64",
+            bound="at least",
+            limit=limit,
+            numerator=Key(f"save_otlp_{percent}", concurrency=64),
+            denominators=(Key("save_monitored", concurrency=64),),
+        )
+        # Ten percent and a quarter are what watching may cost.
+        for percent, limit in ((1, 0.90), (100, 0.75))
+    ),
     Target(
         name="p50 of a lone save : echo + raw asyncpg statement",
         concurrency="1",

@@ -2,6 +2,7 @@
 
 from benchmarks.scenarios import Scenario
 from benchmarks.scenarios.agents import open_agents
+from benchmarks.scenarios.growth import open_growth
 from benchmarks.scenarios.large import open_large
 from benchmarks.scenarios.lone import open_lone
 from benchmarks.scenarios.memory import open_memory
@@ -9,6 +10,8 @@ from benchmarks.scenarios.rivals import CONFIGS, open_rivals
 from benchmarks.scenarios.sqlite import open_sqlite
 from benchmarks.scenarios.storage import open_sizes, open_versions
 from benchmarks.scenarios.streaming import open_streaming
+from benchmarks.scenarios.telemetry import CONTENDERS as WATCHED
+from benchmarks.scenarios.telemetry import open_telemetry
 from benchmarks.scenarios.throughput import open_throughput
 
 SCENARIOS = (
@@ -28,6 +31,7 @@ SCENARIOS = (
             "pgbench",
         ),
     ),
+    Scenario("telemetry", open_telemetry, True, WATCHED),
     Scenario("lone", open_lone, True, ("asyncpg",)),
     Scenario("streaming", open_streaming, True, ("python_unary", "python_stream")),
     Scenario("sqlite", open_sqlite, False, ("sqlite", "sqlite_orm", "langgraph_sqlite")),
@@ -39,6 +43,7 @@ SCENARIOS = (
     ),
     Scenario("versions", open_versions, True, ("version", "raw_row")),
     Scenario("large", open_large, True, ("small_alone", "small_beside_large", "large")),
+    Scenario("growth", open_growth, True, ("growth",)),
     Scenario("sizes", open_sizes, True, ("growing", "after")),
     Scenario("memory", open_memory, True, ("memory_optimized", "memory_standard")),
 )
