@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve generate configuration format lint type test test-quick check mutants replay bench soak load lock clean
+.PHONY: help setup demo serve generate configuration format lint type test test-quick check mutants replay bench soak load lock deploy-tools lint-deploy clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -149,9 +149,34 @@ lock: ## Pin the newest versions that fit, with hashes, in all lock files
 	@build/lock/bin/uv pip compile --quiet --python "$(PYTHON)" --universal --generate-hashes --upgrade \
 	  --no-header --override benchmarks/overrides.in --output-file benchmarks/requirements.lock \
 	  benchmarks/requirements.in
+	@build/lock/bin/uv pip compile --quiet --python "$(PYTHON)" --universal --generate-hashes --upgrade \
+	  --no-header --output-file tools/deploy/requirements.lock tools/deploy/requirements.in
+
+# Linters of what is under deploy/. Helm and the reader of compose files are Go programs, each pinned
+# by a module of its own and built once: a minute and, for Helm, about five.
+DEPLOY := .venv-deploy
+deploy-tools: $(DEPLOY)/.installed build/tools/compose-go build/tools/helm ## Get the linters of deploy/ (needs Go)
+
+$(DEPLOY)/.installed: tools/deploy/requirements.lock
+	@$(PYTHON) -m venv $(DEPLOY)
+	@$(DEPLOY)/bin/python $(PIP) install --no-deps --require-hashes -r tools/deploy/requirements.lock
+	@touch $@
+
+build/tools/compose-go: tools/compose/go.mod tools/compose/go.sum
+	@command -v go >/dev/null || { echo "make deploy-tools needs Go 1.24 or newer, for compose-go" >&2; exit 3; }
+	@go -C tools/compose build -trimpath -o "$(CURDIR)/$@" github.com/compose-spec/compose-go/v2/cmd
+	@touch $@
+
+build/tools/helm: tools/helm/go.mod tools/helm/go.sum
+	@command -v go >/dev/null || { echo "make deploy-tools needs Go 1.26 or newer, for Helm" >&2; exit 3; }
+	@go -C tools/helm build -trimpath -o "$(CURDIR)/$@" helm.sh/helm/v4/cmd/helm
+	@touch $@
+
+lint-deploy: deploy-tools $(VENV)/.installed ## Lint the Dockerfile, the compose file, the chart and the unit
+	@$(BIN)/pytest tests/deploy $(ARGS)
 
 clean: ## Remove the environments and everything that was built or cached
-	@rm -rf $(VENV) $(TOOLS) $(BENCH) build dist .coverage .coverage.* .hypothesis \
+	@rm -rf $(VENV) $(TOOLS) $(BENCH) $(DEPLOY) build dist .coverage .coverage.* .hypothesis \
 	  .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

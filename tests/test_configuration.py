@@ -63,7 +63,7 @@ def test_every_variable_is_in_the_reference(module: Module) -> None:
 
 def test_the_search_for_variables_finds_some() -> None:
     found = {name for module in PRODUCT for name in read_from_environments(module)}
-    assert {"STATEKEEP_TARGET", "STATEKEEP_DATABASE_URL", "GRPC_VERBOSITY"} <= found
+    assert {"STATEKEEP_TARGET", "STATEKEEP_TOKEN", "GRPC_VERBOSITY"} <= found
     spelt = {name for module in PRODUCT for name in named(module)}
     assert {"STATEKEEP_TRIP_P99", "LOG_LEVEL", "OTEL_EXPORTER_OTLP_"} <= spelt
 

@@ -14,7 +14,8 @@ BIN = Path(sys.executable).parent
 TOOLS = ROOT / ".venv-tools" / "bin"
 
 _FOLDERS = (
-    *(".ci", "benchmarks", "client", "docs", "examples", "load", "protos", "server", "tests"),
+    *(".ci", "benchmarks", "client", "deploy", "docs", "examples", "load", "protos", "server"),
+    "tests",
     "tools",
 )
 _NEVER = {"__pycache__", "node_modules"}

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from statekeep_server.cli.errors import (
     CommandFailed,
     failing_politely,
 )
+from statekeep_server.cli.settings import read_variable
 
 if TYPE_CHECKING:  # the client brings gRPC, which `--help` does not need
     from statekeep import AsyncClient, StatekeepError
@@ -38,6 +40,10 @@ class Connection:
         """The same for another server."""
         return replace(self, target=target)
 
+    def told_token(self) -> str | None:
+        """The token of the option, the variable or its file. Raises ValueError."""
+        return self.token or read_variable("STATEKEEP_TOKEN", os.environ)
+
     def client(self) -> "AsyncClient":
         """A client that is not open yet. Raises CommandFailed for settings that cannot be."""
         from statekeep import AsyncClient
@@ -45,7 +51,7 @@ class Connection:
         try:
             return AsyncClient(
                 self.target,
-                token=self.token,
+                token=self.told_token(),
                 tls=self.tls_ca or (True if self.tls else None),
                 timeout_s=self.timeout_s,
                 insecure=self.insecure,

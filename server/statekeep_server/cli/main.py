@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from statekeep_server import __version__
-from statekeep_server.cli import ab, bench, demo, doctor, flags, serve, stats, views
+from statekeep_server.cli import ab, bench, demo, doctor, flags, health, serve, stats, views
 
 app = typer.Typer(
     name="statekeep",
@@ -23,6 +23,7 @@ app.command()(views.show)
 app.command()(views.delete)
 app.command()(views.info)
 app.command()(stats.stats)
+app.command()(health.health)
 app.command()(doctor.doctor)
 app.command()(flags.rollout)
 app.add_typer(flags.app, name="flags")

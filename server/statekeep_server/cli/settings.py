@@ -21,6 +21,9 @@ from statekeep_server.flags import parse_log_level, parse_percent, parse_switch
 from statekeep_server.supervisor.port import CannotSupervise
 from statekeep_server.supervisor.supervise import MAX_WORKERS, check_workers
 
+SECRETS = ("STATEKEEP_DATABASE_URL", "STATEKEEP_TOKEN")
+"""Variables whose value may stand in a file instead: the one that the variable with _FILE names."""
+
 
 class SettingsError(Exception):
     """The settings cannot be used. Each problem is one sentence that starts with its name."""
@@ -186,7 +189,8 @@ def read_options(options: Mapping[str, Any], environment: Mapping[str, str]) -> 
         if value is not None:
             fields[knob.field] = value
     level = _read(LOG_LEVEL, options.get("log_level"), environment, problems)
-    if not (options.get("database_url") or environment.get("STATEKEEP_DATABASE_URL")):
+    told = ("STATEKEEP_DATABASE_URL", "STATEKEEP_DATABASE_URL_FILE")
+    if not (options.get("database_url") or any(map(environment.get, told))):
         fields["database_url"] = _default_database_url(problems)
     problems += _contradictions(fields)
     if problems:
@@ -210,17 +214,39 @@ def _read(
 ) -> Any | None:
     """The parsed value of a setting; None if nobody said anything, or if it is a problem."""
     name, text = str(knob.option), option
-    if option is None or option == []:
-        name, text = knob.variable, environment.get(knob.variable) or None
-    elif isinstance(option, list):
+    if isinstance(option, list) and option:
         return tuple(option)
-    if not isinstance(text, str):
-        return text
     try:
-        return knob.parse(text)
+        if option is None or option == []:
+            name = knob.variable
+            text = read_variable(name, environment)
+        return knob.parse(text) if isinstance(text, str) else text
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return None
+
+
+def read_variable(name: str, environment: Mapping[str, str]) -> str | None:
+    """Read a variable, or the file of a secret; None if neither says anything.
+
+    An empty file is no secret: a server that took it would serve without a token.
+
+    Raises:
+        ValueError: The file cannot be read, or is empty.
+    """
+    if text := environment.get(name):
+        return text
+    path = environment.get(f"{name}_FILE") if name in SECRETS else None
+    if not path:
+        return None
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise ValueError(f"cannot read {path}, which {name}_FILE names: {why}") from None
+    if not text:
+        raise ValueError(f"{path}, which {name}_FILE names, is empty")
+    return text
 
 
 def _default_database_url(problems: list[str]) -> str:

@@ -10,6 +10,10 @@ OTHER_VARIABLES: Mapping[str, str] = MappingProxyType(
     {
         "STATEKEEP_TARGET": "The server that commands and clients talk to, `HOST:PORT`; "
         "`127.0.0.1:50551` if it is not set.",
+        "STATEKEEP_DATABASE_URL_FILE": "A file that holds the database URL, read where "
+        "`STATEKEEP_DATABASE_URL` is not set.",
+        "STATEKEEP_TOKEN_FILE": "A file that holds the token, read by servers and commands where "
+        "`STATEKEEP_TOKEN` is not set.",
         "STATEKEEP_TLS_CA": "A PEM file with the certificates that commands and clients trust. "
         "It makes them use TLS.",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "Where telemetry is sent, such as "
