@@ -34,6 +34,9 @@ FALLBACK = "tests/unit/service/test_fallback.py"
 CONGRUENT = "tests/property/test_paths_congruent.py"
 STATE_SERVICE = "service/state_service.py"
 FACADE = "service/facade.py"
+WRITE_BEHIND = "service/write_behind.py"
+LATE = "tests/unit/service/test_write_behind"
+LATE_LAWS = "tests/property/test_write_behind_laws.py"
 
 ANSWER_FROM_CACHE = (
     STATE_SERVICE,
@@ -257,6 +260,70 @@ MUTANTS = (
             ),
         ),
         ("tests/unit/domain", "tests/property/test_canonical_laws.py"),
+    ),
+    Mutant(
+        "write-behind-over-another-server",
+        ((WRITE_BEHIND, "            expected_version=held.base.version,\n", ""),),
+        (
+            f"{LATE}.py::test_what_another_server_wrote_is_never_written_over",
+            f"{LATE}.py::test_a_run_that_another_server_deleted_stays_deleted",
+            LATE_LAWS,
+        ),
+    ),
+    Mutant(
+        "write-behind-forgotten-when-the-server-stops",
+        (
+            (
+                WRITE_BEHIND,
+                "                while self._buffer:\n",
+                "                while False:\n",
+            ),
+        ),
+        (f"{LATE}_failures.py::test_a_server_that_stops_writes_all",),
+    ),
+    Mutant(
+        "write-behind-after-a-durable-save",
+        (
+            (
+                WRITE_BEHIND,
+                "        await self._write(save.command.key)\n        return",
+                "        return",
+            ),
+        ),
+        (f"{LATE}.py::test_a_durable_save_comes_after_what_is_held", LATE_LAWS),
+    ),
+    Mutant(
+        "write-behind-of-a-retry-once-more",
+        (
+            (
+                WRITE_BEHIND,
+                "        if self._buffer.answered_before(save):\n",
+                "        if False:\n",
+            ),
+        ),
+        (f"{LATE}.py::test_a_retry_is_answered_again_and_written_once", LATE_LAWS),
+    ),
+    Mutant(
+        "write-behind-replaces-what-may-be-written",
+        (
+            (
+                WRITE_BEHIND,
+                "        if held is not None and held.failures:\n",
+                "        if False:\n",
+            ),
+        ),
+        (f"{LATE}_failures.py::test_a_state_that_could_not_be_written_is_not_replaced",),
+    ),
+    Mutant(
+        "write-behind-without-a-bound",
+        (
+            (
+                "service/write_buffer.py",
+                "        return runs <= self._limits.max_runs and size_bytes",
+                "        return True or size_bytes",
+            ),
+        ),
+        (f"{LATE}.py::test_beyond_a_bound_saves_are_durable", LATE_LAWS),
     ),
 )
 

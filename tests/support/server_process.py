@@ -1,6 +1,6 @@
 """A real server in a process of its own, to be killed.
 
-`python -m tests.support.server_process URL PATH` serves; `ServerProcess` starts and kills it.
+`python -m tests.support.server_process URL PATH AGE` serves; `ServerProcess` starts and kills it.
 """
 
 import asyncio
@@ -24,8 +24,11 @@ START_TIMEOUT_S = 60.0
 class ServerProcess:
     """One server on one database; it may be killed and started again, on another port."""
 
-    def __init__(self, database_url: str, *, optimized: bool) -> None:
-        self._arguments = [database_url, "optimized" if optimized else "standard"]
+    def __init__(
+        self, database_url: str, *, optimized: bool, write_behind_max_age_s: float = 1.0
+    ) -> None:
+        path = "optimized" if optimized else "standard"
+        self._arguments = [database_url, path, str(write_behind_max_age_s)]
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
 
@@ -87,8 +90,13 @@ def _path() -> str:
 
 def main() -> None:
     """Serve until told to stop; print the port when ready."""
-    url, path = sys.argv[1:]
-    settings = Settings(database_url=url, port=0, enable_optimized_persistence=path == "optimized")
+    url, path, max_age_s = sys.argv[1:]
+    settings = Settings(
+        database_url=url,
+        port=0,
+        enable_optimized_persistence=path == "optimized",
+        write_behind_max_age_s=float(max_age_s),
+    )
 
     def tell(running: RunningServer) -> None:
         sys.stdout.write(f"{running.port}\n")

@@ -9,6 +9,10 @@ from statekeep_server.service.write_behind import WriteBehind
 SHORTEST_PAUSE_S = 0.01
 """Between two looks: a maximal age of 0 means soon, and not a loop without a pause."""
 
+LONGEST_DRAIN_S = 5.0
+"""A slow database takes a full buffer in less. With the drain of calls before it (20 s) it ends
+before the 30 s after which Kubernetes kills."""
+
 HURRIED_DRAIN_S = 1.0
 """For the drain of a server that was told twice to stop: time for a database that answers."""
 
@@ -22,8 +26,9 @@ async def writing_behind(
     Args:
         write_behind: Whose states.
         max_age_s: A state is due at half of it, and noticed within the other half.
-        drain_timeout_s: What cannot be written within it is given up.
+        drain_timeout_s: What cannot be written within it, or LONGEST_DRAIN_S, is given up.
     """
+    drain_s = min(drain_timeout_s, LONGEST_DRAIN_S)
 
     async def write_forever() -> None:
         while True:
@@ -34,9 +39,9 @@ async def writing_behind(
     try:
         yield
     except asyncio.CancelledError:
-        drain_timeout_s = min(drain_timeout_s, HURRIED_DRAIN_S)
+        drain_s = min(drain_s, HURRIED_DRAIN_S)
         raise
     finally:
         task.cancel()
         await asyncio.wait([task])
-        await write_behind.drain(drain_timeout_s)
+        await write_behind.drain(drain_s)
