@@ -40,7 +40,7 @@ def number(value: int) -> bytes:
 
 def maybe(value: bytes | None) -> bytes:
     """Write a value that may be absent as a part: absent and empty are different."""
-    return b"" if value is None else frame((value,))
+    return b"" if value is None else len(value).to_bytes(8, "big") + value
 
 
 def texts(values: Iterable[str]) -> bytes:

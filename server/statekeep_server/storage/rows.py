@@ -84,8 +84,17 @@ HEAD_COLUMNS = _columns(heads, *_HEAD)
 def head_row(head: Head) -> Row:
     """Make the columns of a head, those for the list of runs aside."""
     return {
-        **key_row(head.key),
-        **{name: getattr(head, name) for name in _HEAD},
+        "tenant": head.key.tenant,
+        "run_id": head.key.run_id,
+        "version": head.version,
+        "snapshot_id": head.snapshot_id,
+        "comparison_hash": head.comparison_hash,
+        "state_sha256": head.state_sha256,
+        "field_digests": head.field_digests,
+        "audit_hash": head.audit_hash,
+        "persisted_at_us": head.persisted_at_us,
+        "expires_at_us": head.expires_at_us,
+        "writer_sequence": head.writer_sequence,
         "active_minute": minute_of(head.persisted_at_us),
     }
 
@@ -154,11 +163,16 @@ def snapshot_row(snapshot: Snapshot, frame: Frame | None = None) -> Row:
     if frame is None:
         frame = Frame(IDENTITY, snapshot.state or b"")
     is_json = snapshot.content_type == JSON_CONTENT_TYPE
+    context = snapshot.execution_context
     return {
-        **key_row(snapshot.key),
-        **{name: getattr(snapshot, name) for name in _SNAPSHOT},
+        "tenant": snapshot.key.tenant,
+        "run_id": snapshot.key.run_id,
+        "version": snapshot.version,
+        "agent_phase": snapshot.agent_phase,
+        "expires_at_us": snapshot.expires_at_us,
+        "state_bytes": snapshot.state_bytes,
         "content_type": None if is_json else snapshot.content_type,
-        "execution_context": _to_json(dict(snapshot.execution_context)),
+        "execution_context": _to_json(dict(context)) if context else "{}",
         "encoding": frame.encoding,
         "base_version": frame.base_version,
         "depth": frame.depth,
@@ -199,9 +213,19 @@ AUDIT_COLUMNS = _columns(audit_records, "snapshot_id", *_AUDIT)
 def audit_row(record: AuditRecord) -> Row:
     """Make the row of an audit record."""
     return {
-        **key_row(record.key),
+        "tenant": record.key.tenant,
+        "run_id": record.key.run_id,
         "snapshot_id": record.snapshot_id,
-        **{name: getattr(record, name) for name in _AUDIT},
+        "version": record.version,
+        "thread_id": record.thread_id,
+        "user_id": record.user_id,
+        "checkpoint_type": record.checkpoint_type,
+        "is_recovery_point": record.is_recovery_point,
+        "state_sha256": record.state_sha256,
+        "comparison_hash": record.comparison_hash,
+        "request_id": record.request_id,
+        "recorded_at_us": record.recorded_at_us,
+        "hash": record.hash,
     }
 
 
