@@ -57,7 +57,9 @@ class Wire:
     @classmethod
     async def take(cls, engines: Engines) -> "Wire":
         """Take a connection of the pool. Raises StorageUnavailable."""
-        connection = engines.reader.connect()
+        # Nobody begins a transaction below SQLAlchemy, so the writer's connections do as well: the
+        # reader's change their isolation level when they are taken and when they are given back.
+        connection = engines.writer.connect()
         await translated(connection.start())
         raw = await connection.get_raw_connection()
         return cls(engines, connection, raw.driver_connection)
