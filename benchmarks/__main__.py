@@ -42,7 +42,7 @@ from statekeep_server.bench.trajectories import (
     write_trajectories,
 )
 
-QUICK = Plan(rounds=2, measure_s=1.0, warm_up_s=0.3, scale=0.2)
+QUICK = Plan(rounds=2, measure_s=0.7, warm_up_s=0.2, scale=0.2)
 RESULTS = ROOT / "benchmarks" / "results"
 GROWTH_PICTURE = "Processor time and duration of a save by size, history, concurrency and workers"
 NO_POSTGRESQL = "PostgreSQL could not be started here"
@@ -67,7 +67,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--recording", type=Path, help="recorded work, .jsonl.gz")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="about two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look in less than three minutes"
+    )
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--scale", type=float, help="of what is counted and not timed")

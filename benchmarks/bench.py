@@ -44,6 +44,11 @@ class Plan:
     rivals: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is for a first look only."""
+        return self.scale < 1.0
+
     def scaled(self, number: int, *, least: int = 1) -> int:
         """A count, shortened."""
         return max(least, round(number * self.scale))

@@ -14,7 +14,6 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -84,12 +83,6 @@ class Result:
     latencies_us: list[int]
 
 
-_states = cache(
-    lambda recording, state_bytes: make_states(Path(recording), state_bytes=state_bytes)
-)
-"""Made once in a process: it takes longer than starting to send."""
-
-
 def requests_of(spec: Spec) -> Iterator[bytes]:
     """The bodies to send, endless unless the kind ends by itself."""
     if spec.kind == "load":
@@ -97,7 +90,7 @@ def requests_of(spec: Spec) -> Iterator[bytes]:
     if spec.kind == "version":
         run_id = f"{spec.prefix}-0"
         return (load_request(run_id, spec.versions[i % len(spec.versions)]) for i in count())
-    states = _states(spec.recording, spec.state_bytes)
+    states = make_states(Path(spec.recording), state_bytes=spec.state_bytes)
     life = time.time_ns()
 
     def save(i: int, step: int, heartbeat: int = 0) -> bytes:

@@ -10,7 +10,6 @@ import asyncio
 import sys
 import time
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -44,14 +43,8 @@ class Spec:
     runs: int = 256
 
 
-_states = cache(
-    lambda recording, state_bytes: make_states(Path(recording), state_bytes=state_bytes)
-)
-"""Made before the time is taken, and once: it takes longer than a measurement."""
-
-
 def _bodies(spec: Spec) -> Any:
-    states = _states(spec.recording, spec.state_bytes)
+    states = make_states(Path(spec.recording), state_bytes=spec.state_bytes)
     life = time.time_ns()
     for i in count():
         run_id = f"{spec.prefix}-{i % spec.runs}"
@@ -110,7 +103,7 @@ async def _stream(spec: Spec, channel: grpc.aio.Channel, count: _Count) -> None:
 
 async def measure(spec: Spec) -> dict[str, Any]:
     """Save in a closed loop. Raises grpc.aio.AioRpcError."""
-    _states(spec.recording, spec.state_bytes)
+    make_states(Path(spec.recording), state_bytes=spec.state_bytes)  # before the clock runs
     options = [("grpc.max_receive_message_length", 1 << 24)]
     async with grpc.aio.insecure_channel(spec.target, options=options) as channel:
         way = _unary if spec.way == "unary" else _stream

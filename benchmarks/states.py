@@ -7,6 +7,7 @@ joins and old ones leave. Every run and every step has a state of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,12 @@ class States:
         return head + conversation[step % len(conversation)]
 
 
+@cache
 def make_states(recording: Path, *, state_bytes: int) -> States:
-    """Cut states of about `state_bytes` from a recording. Raises TrajectoryError."""
+    """Cut states of about `state_bytes` from a recording, once in a process.
+
+    It takes longer than a measurement. Raises TrajectoryError.
+    """
     messages = [
         message for trajectory in read_trajectories(recording) for message in trajectory.messages
     ]

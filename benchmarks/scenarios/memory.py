@@ -24,7 +24,7 @@ async def open_memory(bench: Bench) -> AsyncIterator[MeasureRound]:
 
 
 async def _measure(bench: Bench, number: int) -> None:
-    if number >= ROUNDS:
+    if number >= (1 if bench.plan.is_quick else ROUNDS):
         return
     for path in rotated(("standard", "optimized"), number):
         async with bench.statekeep(f"memory_{path}", optimized=path == "optimized") as server:
