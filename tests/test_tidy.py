@@ -149,6 +149,8 @@ BROAD_HANDLERS: dict[str, str] = {
     "server/statekeep_server/service/both_paths.py": "whatever the first error is, standard serves",
     "server/statekeep_server/service/facade.py": "a failure of any kind is counted in its arm",
     "server/statekeep_server/service/batches.py": "an item of a batch has its own answer",
+    "server/statekeep_server/telemetry/log_lines.py": "a line that cannot be made of its arguments "
+    "must not raise in the middle of a save",
     "server/statekeep_server/service/monitor.py": "it tells of every failure, and raises it again",
     "server/statekeep_server/service/write_behind.py": "a state that is held has its fate to come",
     "server/statekeep_server/transport/interceptors/adapter.py": "every error becomes a status",

@@ -35,7 +35,7 @@ PARTS = ("limits", "standard_pool", "optimized_pool")
 
 PROCESS = {
     "log_level": "What the server logs: this level and above.",
-    "log_format": "How log lines are written.",
+    "log_format": "How log lines are written: `auto` is text on a terminal, and JSON elsewhere.",
 }
 """What belongs to the process and is no field of `Settings`."""
 
@@ -138,6 +138,8 @@ def default_of(knob: Knob) -> str:
         started = flags.in_force(flags.Environment(), flags.NOTHING_STORED, "INFO")
         value = next(flag.value for flag in started if flag.name == knob.variable)
         return f"{value} %" if knob.parse is flags.parse_percent else f"`{value}`"
+    if knob.field == "log_format":
+        return "`auto`"
     if knob.field == "database_url":
         return "a SQLite file in the user's data folder"
     (field,) = (each for each in dataclasses.fields(config.Settings) if each.name == knob.field)

@@ -8,9 +8,11 @@ the pools close.
 import asyncio
 import gc
 import logging
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from statekeep_server.config import Settings, Worker
 from statekeep_server.flags import Flags
@@ -31,12 +33,16 @@ async def open_server(
     `worker` says which of several processes of one server this is.
     """
     async with (
+        AsyncExitStack() as stack,
         open_flags(settings) as flags,
         open_facade(
             settings, flags=flags, clock=SystemClock(), new_id=new_id, worker=worker
         ) as facade,
         serve(facade, settings, flags=flags, worker=worker) as running,
     ):
+        loop = asyncio.get_running_loop()
+        stack.callback(loop.set_exception_handler, loop.get_exception_handler())
+        loop.set_exception_handler(_tell_of_lost_error)
         flags.watch(_set_log_level)
         flags.watch_changes(facade.flag_changed)
         _announce(settings, running)
@@ -87,6 +93,17 @@ def _set_log_level(flags: Flags) -> None:
     Only our own lines: at DEBUG some drivers would log states.
     """
     logging.getLogger("statekeep").setLevel(flags.log_level or logging.NOTSET)
+
+
+def _tell_of_lost_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no task and no caller took.
+
+    The loop's own way shows what was under way, a callback with its arguments for example: that may
+    be a state.
+    """
+    del loop
+    message = re.split(r"[(<]", str(context.get("message")))[0].strip()
+    logger.error("Nobody took an error: %s", message, exc_info=context.get("exception"))
 
 
 def _announce(settings: Settings, running: RunningServer) -> None:

@@ -63,11 +63,11 @@ async def last_said(server: CliServer, line: str, times: int = 1) -> None:
     """Wait until so many processes of a server said as their last word which path serves."""
     async with asyncio.timeout(30):
         while True:
-            lasts: dict[str, str] = {}
-            for each in server.log.splitlines():
-                if " statekeep.flags: Using " in each:
-                    before, _, said = each.partition(" statekeep.flags: ")
-                    lasts[before.partition(" worker ")[2]] = said
+            lasts: dict[int, str] = {}
+            # The last line may be half written.
+            for each in map(json.loads, server.log.rpartition("\n")[0].splitlines()):
+                if each["message"].startswith("Using "):
+                    lasts[each.get("worker", 0)] = each["message"]
             if [said == line for said in lasts.values()] == [True] * times:
                 return
             await asyncio.sleep(0.01)

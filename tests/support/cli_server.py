@@ -44,8 +44,14 @@ class CliServer:
         return self.process.returncode
 
 
-async def start(folder: Path, *arguments: str, database_url: str, **variables: str) -> CliServer:
-    """Start a server, without waiting for it."""
+async def start(
+    folder: Path,
+    *arguments: str,
+    database_url: str,
+    stderr: int | None = None,
+    **variables: str,
+) -> CliServer:
+    """Start a server, without waiting for it; its log goes to a file, or to `stderr`."""
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -57,7 +63,7 @@ async def start(folder: Path, *arguments: str, database_url: str, **variables: s
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=log,
+            stderr=log if stderr is None else stderr,
             env={**os.environ, "STATEKEEP_DATABASE_URL": database_url, **variables},
         )
     return CliServer(process, folder)
@@ -68,7 +74,9 @@ async def cli_server(
     folder: Path, *arguments: str, database_url: str, **variables: str
 ) -> AsyncIterator[CliServer]:
     """Start a server on a free port, wait until it serves, and kill it at the end."""
-    server = await start(folder, "--port", "0", *arguments, database_url=database_url, **variables)
+    server = await start(
+        folder, "--port", "0", *arguments, database_url=database_url, stderr=None, **variables
+    )
     assert server.process.stdout is not None
     try:
         async with asyncio.timeout(START_TIMEOUT_S):

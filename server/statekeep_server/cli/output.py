@@ -3,7 +3,9 @@
 Nothing that comes from a server is read as markup, and control characters do not reach a terminal.
 """
 
+import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -36,6 +38,16 @@ def console() -> Console:
     return Console(
         width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False
     )
+
+
+def tell_anybody(text: str) -> None:
+    """Print a line to whoever is there: nobody has to be, and nothing fails by it.
+
+    Past all buffers: what is left in one is tried again at the end, and fails there.
+    """
+    if sys.stdout is not None:  # it was closed before this program started
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), f"{text}\n".encode())
 
 
 def error_console() -> Console:

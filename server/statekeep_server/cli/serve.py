@@ -1,9 +1,7 @@
 """`statekeep serve` and `statekeep migrate`: the commands that open the database themselves."""
 
 import asyncio
-import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,13 +19,14 @@ from statekeep_server.cli.errors import (
     say,
 )
 from statekeep_server.cli.options import DatabaseUrl, Output
-from statekeep_server.cli.output import Format, console, print_json
+from statekeep_server.cli.output import Format, console, print_json, tell_anybody
 from statekeep_server.cli.settings import (
     ServeOptions,
     read_database_url,
     read_options,
 )
 from statekeep_server.domain.errors import InvalidField, SchemaMismatch, StateError
+from statekeep_server.telemetry.process_log import logging_to_stderr
 
 if TYPE_CHECKING:  # it brings gRPC, which `--help` does not need
     from statekeep_server.config import Settings
@@ -49,6 +48,7 @@ def serve(
     compression: options.Compression = None,
     ignored_field: options.IgnoredField = None,
     log_level: options.LogLevel = None,
+    log_format: options.LogFormat = None,
     port_file: options.PortFile = None,
     workers: options.Workers = None,
 ) -> None:
@@ -75,6 +75,7 @@ def serve(
                 "compression": compression,
                 "ignored_fields": ignored_field,
                 "log_level": log_level,
+                "log_format": log_format,
                 "workers": workers,
             },
             os.environ,
@@ -106,7 +107,6 @@ def migrate(database_url: DatabaseUrl = None, output: Output = Format.TABLE) -> 
 
 
 def _run(options: ServeOptions, port_file: Path | None) -> None:
-    log_to_stderr(options.log_level)
     for name in options.unknown_variables:
         say(f"nothing reads the variable {name}", label="warning")
 
@@ -115,15 +115,13 @@ def _run(options: ServeOptions, port_file: Path | None) -> None:
             write_whole(port_file, str(port))
         settings = options.settings
         with_workers = "" if settings.workers == 1 else f", {settings.workers} workers"
-        console().print(
-            f"statekeep serves on {settings.host}:{port}{with_workers}, Ctrl-C stops it",
-            soft_wrap=True,
-        )
+        tell_anybody(f"statekeep serves on {settings.host}:{port}{with_workers}, Ctrl-C stops it")
 
-    if options.settings.workers == 1:
-        _run_here(options.settings, tell)
-    else:
-        _run_workers(options, tell)
+    with logging_to_stderr(options.log_level, options.log_format):
+        if options.settings.workers == 1:
+            _run_here(options.settings, tell)
+        else:
+            _run_workers(options, tell)
 
 
 def _run_here(settings: "Settings", tell: Callable[[int], None]) -> None:
@@ -155,7 +153,11 @@ def _run_workers(options: ServeOptions, tell: Callable[[int], None]) -> None:
     try:
         drained = uvloop.run(
             run_workers(
-                options.settings, command=COMMAND, log_level=options.log_level, on_ready=tell
+                options.settings,
+                command=COMMAND,
+                log_level=options.log_level,
+                log_format=options.log_format,
+                on_ready=tell,
             )
         )
     except CannotSupervise as error:
@@ -185,19 +187,6 @@ def _cannot_use_database(error: StateError) -> CommandFailed:
         return CommandFailed(error.message, code=UNREACHABLE, hint="run `statekeep migrate`")
     code = WRONG_USAGE if isinstance(error, InvalidField) else UNREACHABLE
     return CommandFailed(error.message, code=code)
-
-
-def log_to_stderr(level: str, *, worker: int | None = None) -> None:
-    """Write log lines of this level and above to stderr, with times in UTC.
-
-    The lines of a worker say its number.
-    """
-    handler = logging.StreamHandler()
-    who = "" if worker is None else f" worker {worker}"
-    formatter = logging.Formatter(f"%(asctime)sZ %(levelname)s{who} %(name)s: %(message)s")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler])
 
 
 def write_whole(path: Path, text: str) -> None:

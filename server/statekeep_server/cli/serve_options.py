@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from statekeep_server.flags import LOG_LEVELS
+from statekeep_server.telemetry.process_log import LOG_FORMATS
 
 Host = Annotated[
     str | None,
@@ -90,6 +91,14 @@ IgnoredField = Annotated[
 LogLevel = Annotated[
     str | None,
     typer.Option(metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)}. [LOG_LEVEL, else INFO]"),
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help=f"{', '.join(LOG_FORMATS)}; auto is text on a terminal and JSON elsewhere. "
+        "[STATEKEEP_LOG_FORMAT, else auto]",
+    ),
 ]
 Workers = Annotated[
     str | None,

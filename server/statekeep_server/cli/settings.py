@@ -20,6 +20,7 @@ from statekeep_server.domain.errors import InvalidField
 from statekeep_server.flags import parse_log_level, parse_percent, parse_switch
 from statekeep_server.supervisor.port import CannotSupervise
 from statekeep_server.supervisor.supervise import MAX_WORKERS, check_workers
+from statekeep_server.telemetry.process_log import LOG_FORMATS, LogFormat
 
 SECRETS = ("STATEKEEP_DATABASE_URL", "STATEKEEP_TOKEN")
 """Variables whose value may stand in a file instead: the one that the variable with _FILE names."""
@@ -39,11 +40,13 @@ class ServeOptions:
 
     Attributes:
         log_level: One of `flags.LOG_LEVELS`.
+        log_format: One of `process_log.LOG_FORMATS`.
         unknown_variables: Variables that look like settings and are none, with what was meant.
     """
 
     settings: Settings
     log_level: str
+    log_format: LogFormat = "auto"
     unknown_variables: tuple[str, ...] = ()
 
 
@@ -59,6 +62,14 @@ def parse_port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text.strip()) or int(text) > 65_535:
         raise ValueError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def parse_log_format(text: str) -> LogFormat:
+    """Read the form of log lines."""
+    for form in LOG_FORMATS:
+        if text.strip().lower() == form:
+            return form
+    raise ValueError(f"{text!r} is none of {', '.join(LOG_FORMATS)}")
 
 
 def parse_seconds(text: str) -> float:
@@ -169,6 +180,8 @@ KNOBS = (
 
 LOG_LEVEL = Knob("log_level", "--log-level", "LOG_LEVEL", parse_log_level)
 """Of the process rather than of `Settings`."""
+LOG_FORMAT = Knob("log_format", "--log-format", "STATEKEEP_LOG_FORMAT", parse_log_format)
+"""Likewise."""
 
 
 def read_options(options: Mapping[str, Any], environment: Mapping[str, str]) -> ServeOptions:
@@ -189,13 +202,19 @@ def read_options(options: Mapping[str, Any], environment: Mapping[str, str]) -> 
         if value is not None:
             fields[knob.field] = value
     level = _read(LOG_LEVEL, options.get("log_level"), environment, problems)
+    form = _read(LOG_FORMAT, options.get("log_format"), environment, problems)
     told = ("STATEKEEP_DATABASE_URL", "STATEKEEP_DATABASE_URL_FILE")
     if not (options.get("database_url") or any(map(environment.get, told))):
         fields["database_url"] = _default_database_url(problems)
     problems += _contradictions(fields)
     if problems:
         raise SettingsError(tuple(problems))
-    return ServeOptions(Settings(**fields), level or "INFO", _unknown_variables(environment))
+    return ServeOptions(
+        Settings(**fields),
+        log_level=level or "INFO",
+        log_format=form or "auto",
+        unknown_variables=_unknown_variables(environment),
+    )
 
 
 def read_database_url(option: str | None, environment: Mapping[str, str]) -> str:
@@ -292,7 +311,7 @@ def _contradictions(fields: Mapping[str, Any]) -> list[str]:
 
 def _unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Variables of our prefix that nothing reads: most likely misspelt."""
-    known = [knob.variable for knob in KNOBS] + [*OTHER_VARIABLES]
+    known = [knob.variable for knob in KNOBS] + [*OTHER_VARIABLES, LOG_FORMAT.variable]
     unknown = sorted(
         name for name in environment if name.startswith("STATEKEEP_") and name not in known
     )

@@ -22,6 +22,8 @@ OTHER_VARIABLES: Mapping[str, str] = MappingProxyType(
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "Likewise, for metrics alone.",
         "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "Likewise, for logs alone.",
         "GRPC_VERBOSITY": "What gRPC's core says on stderr by itself; `NONE` if it is not set.",
+        "NO_COLOR": "Set to anything: lines of the log have no colours on a terminal.",
+        "TERM": "`dumb` has no colours either.",
         "XDG_DATA_HOME": "The folder below which the embedded database stands, where no database "
         "is named; `~/.local/share` if it is not set.",
     }

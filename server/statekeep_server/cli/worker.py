@@ -12,8 +12,9 @@ import signal
 import sys
 
 from statekeep_server.cli.errors import CommandFailed
-from statekeep_server.cli.serve import log_to_stderr, serving_errors
+from statekeep_server.cli.serve import serving_errors
 from statekeep_server.supervisor.order import Order, read_order
+from statekeep_server.telemetry.process_log import logging_to_stderr
 
 COMMAND = (sys.executable, "-m", "statekeep_server.cli.worker")
 
@@ -49,13 +50,13 @@ def main() -> None:
     import uvloop
 
     order = read_order(sys.stdin.buffer)
-    log_to_stderr(order.log_level, worker=order.worker.index)
-    try:
-        with serving_errors():
-            uvloop.run(serve_until_stopped(order))
-    except CommandFailed as error:
-        tell({"error": str(error), "code": error.code, "hint": error.hint})
-        sys.exit(error.code)
+    with logging_to_stderr(order.log_level, order.log_format, worker=order.worker.index):
+        try:
+            with serving_errors():
+                uvloop.run(serve_until_stopped(order))
+        except CommandFailed as error:
+            tell({"error": str(error), "code": error.code, "hint": error.hint})
+            sys.exit(error.code)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from statekeep_server.service.answers import SaveAck
 from statekeep_server.service.counters import reason_of
 from statekeep_server.service.ports import Clock
 from statekeep_server.telemetry.event_queue import EventQueue, QueueStatistics, open_event_queue
+from statekeep_server.telemetry.process_log import save_lines
 from statekeep_server.telemetry.save_events import (
     BUFFERED_SAVE,
     LOGGER,
@@ -23,7 +24,6 @@ from statekeep_server.telemetry.save_events import (
     STANDARD_SAVE,
     SaveEvent,
     SaveLines,
-    log_saves,
 )
 
 OPERATIONS = {
@@ -141,8 +141,11 @@ async def open_monitor(
     clock: Clock,
     *,
     wanted: Callable[[], bool],
-    write: SaveLines = log_saves,
+    write: SaveLines | None = None,
 ) -> AsyncIterator[Monitor]:
-    """Open a monitor; on the way out the last lines are written, within a bound."""
-    async with open_event_queue(write, name="monitoring") as queue:
+    """Open a monitor; on the way out the last lines are written, within a bound.
+
+    `write` is by default the log of the process.
+    """
+    async with open_event_queue(write or save_lines(), name="monitoring") as queue:
         yield Monitor(clock, queue, wanted=wanted)

@@ -13,6 +13,7 @@ from statekeep_server.service.both_paths import BothPaths
 from statekeep_server.service.monitor import Monitor
 from statekeep_server.service.shadow import NO_SHADOW
 from statekeep_server.service.state_service import StateService
+from statekeep_server.telemetry.process_log import process_log
 
 
 def path_statistics(services: Sequence[StateService]) -> tuple[PathStatistics, ...]:
@@ -29,6 +30,7 @@ def service_statistics(
 ) -> ServiceStatistics:
     """Ask everyone who counts; standard comes first."""
     standard, optimized = both.standard, both.optimized
+    log = process_log()
     paths = path_statistics((standard, optimized))
     return ServiceStatistics(
         started_at_us=started_at_us,
@@ -45,6 +47,6 @@ def service_statistics(
         shadow=NO_SHADOW if standard.shadow is None else standard.shadow.statistics(),
         tripped=arms.trip.tripped,
         monitoring=monitor.statistics(),
-        log=None,
         write_behind=write_behind,
+        log=None if log is None else log.statistics(),
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from statekeep_server.config import Settings, Worker
+from statekeep_server.telemetry.process_log import LogFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Order:
     settings: Settings
     worker: Worker
     log_level: str
+    log_format: LogFormat
 
     def write(self) -> bytes:
         """Write the order as bytes that know their own end. They may hold a password."""

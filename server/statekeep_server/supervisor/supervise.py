@@ -11,6 +11,7 @@ from statekeep_server.config import Settings, Worker
 from statekeep_server.supervisor.order import Order
 from statekeep_server.supervisor.port import CannotSupervise, check_system, held_port
 from statekeep_server.supervisor.process import Ended, Orders, live
+from statekeep_server.telemetry.process_log import LogFormat
 
 logger = logging.getLogger("statekeep.supervisor")
 
@@ -63,6 +64,7 @@ async def run_workers(
     *,
     command: Sequence[str],
     log_level: str,
+    log_format: LogFormat,
     on_ready: Callable[[int], None],
     backoff: Backoff | None = None,
 ) -> bool:
@@ -72,6 +74,7 @@ async def run_workers(
         settings: Of each worker, but for the port, which is held here.
         command: Starts a worker, which is sent its order (see `process`).
         log_level: Of the workers.
+        log_format: Likewise.
         on_ready: Called once, with the port, when all workers serve for the first time.
         backoff: How long a worker that crashed rests.
 
@@ -103,7 +106,7 @@ async def run_workers(
             async with asyncio.TaskGroup() as group:
                 for index in range(settings.workers):
                     worker = Worker(index=index, count=settings.workers, folder=folder)
-                    order = Order(bound, worker, log_level).write()
+                    order = Order(bound, worker, log_level, log_format).write()
                     group.create_task(supervisor.keep(worker, order))
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):

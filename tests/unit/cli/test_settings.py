@@ -123,7 +123,10 @@ def test_an_option_wins_over_its_variable(knob: Any) -> None:
 
 
 def test_the_variables_have_the_names_that_were_promised() -> None:
-    assert {knob.variable for knob in KNOBS} | {module.LOG_LEVEL.variable} == {
+    assert {knob.variable for knob in KNOBS} | {
+        module.LOG_LEVEL.variable,
+        module.LOG_FORMAT.variable,
+    } == {
         "ENABLE_OPTIMIZED_PERSISTENCE",
         "LOG_LEVEL",
         "OPTIMIZED_PERSISTENCE_MONITORING",
@@ -138,6 +141,7 @@ def test_the_variables_have_the_names_that_were_promised() -> None:
         "STATEKEEP_IGNORED_FIELDS",
         "STATEKEEP_KNOWN_HEADS_MAX_BYTES",
         "STATEKEEP_INSECURE",
+        "STATEKEEP_LOG_FORMAT",
         "STATEKEEP_MAX_SKIPS",
         "STATEKEEP_MAX_SKIP_AGE",
         "STATEKEEP_PAYLOADS_MAX_BYTES",

@@ -58,6 +58,7 @@ class Workers:
                 settings,
                 command=command,
                 log_level="INFO",
+                log_format="text",
                 on_ready=self.ports.append,
                 backoff=backoff,
             )
@@ -162,7 +163,11 @@ async def test_a_command_that_does_not_exist_is_an_error() -> None:
     settings = Settings(database_url="postgresql://db/x", port=0, workers=2)
     with pytest.raises(WorkersFailed, match="cannot be started: No such file"):
         await run_workers(
-            settings, command=("/no/such/file",), log_level="INFO", on_ready=lambda _: None
+            settings,
+            command=("/no/such/file",),
+            log_level="INFO",
+            log_format="text",
+            on_ready=lambda _: None,
         )
 
 
@@ -195,5 +200,6 @@ async def test_sqlite_is_refused_with_its_reason(url: str) -> None:
             Settings(database_url=url, workers=2),
             command=("true",),
             log_level="INFO",
+            log_format="text",
             on_ready=lambda _: None,
         )

@@ -6,12 +6,11 @@ stands for a status already sent.
 
 import logging
 import secrets
-import traceback
-from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
 from statekeep_server.domain.errors import AtomicBatchFailed, Failed, InvalidField, StateError
+from statekeep_server.telemetry.tracebacks import told
 from statekeep_server.transport import status
 
 _LOG = logging.getLogger("statekeep.transport")
@@ -34,32 +33,10 @@ def explain(error: Exception, method: str) -> status.Failure:
 def _bug(error: Exception, method: str) -> StateError:
     """Log an error that nobody foresaw, and make the one that its caller sees instead.
 
-    The text of such an error may hold anything, a state or a connection string too, and so may
-    the source lines of a traceback: the log gets types, files, lines and functions only.
+    The log gets types, files, lines and functions only (see `telemetry.tracebacks`).
     """
     trace_id = secrets.token_hex(16)
-    where = " <- ".join(f"{_name(link)} at {_frames(link)}" for link in _chain(error))
-    _LOG.error("%s failed by a bug, trace_id=%s: %s", method, trace_id, where)
+    _LOG.error("%s failed by a bug, trace_id=%s: %s", method, trace_id, told(error))
     return StateError(
         f"internal error; the server's log says more under trace id {trace_id}", trace_id=trace_id
     )
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk from an error to the errors that caused it, each once."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-
-
-def _name(error: BaseException) -> str:
-    kind = type(error)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _frames(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return ", ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
