@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve generate configuration format lint type test test-quick check mutants replay bench soak load lock deploy-tools lint-deploy clean
+.PHONY: help setup demo serve dashboards generate configuration format lint type test test-quick check mutants replay bench soak load lock deploy-tools lint-deploy clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ demo: $(VENV)/.installed ## Watch an agent survive a crash while half of its sav
 
 serve: $(VENV)/.installed ## Start a server on the embedded database
 	@$(BIN)/statekeep serve
+
+dashboards: $(VENV)/.installed ## Write Grafana's dashboards and the tables of their panels
+	@$(BIN)/python -m tools.dashboards
 
 generate: setup ## Write the generated code again: the stubs and the synchronous client
 	@$(TOOLS)/bin/python tools/generate.py

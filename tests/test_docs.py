@@ -117,7 +117,8 @@ def test_the_changelog_has_a_place_for_what_changes_now() -> None:
 
 def test_decisions_are_numbered_and_listed() -> None:
     pages = sorted((ROOT / "docs/decisions").glob("0*.md"))
-    assert [page.name[:4] for page in pages] == [f"{n:04}" for n in range(1, len(pages) + 1)]
+    # A number that was taken and given up again leaves a gap.
+    assert len({page.name[:4] for page in pages}) == len(pages)
     listed = text(ROOT / "docs/decisions/README.md")
     for page in pages:
         title = text(page).splitlines()[0].removeprefix("# ")
