@@ -1,0 +1,97 @@
+"""A real Prometheus answers every query of the dashboards and rules."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.made_up_exporter import made_up_exporter
+from tests.support.project import ROOT
+from tests.support.promql import unfiltered
+from tools.private_prometheus import Prometheus, private_prometheus
+
+RULES = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml"))
+BOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+EVALUATIONS = 4
+"""Enough for a rate, and for what one rule takes from another."""
+EMPTY_ON_PURPOSE = {
+    "StatekeepStateCorrupt": "its first half compares with what was not there a moment ago",
+}
+"""Rules of which a half has no data on a healthy server, and why."""
+
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("prometheus") is None,
+        reason="prometheus is missing (Debian's package has that name)",
+    ),
+    pytest.mark.timeout(300),  # a Prometheus starts, and is scraped for some seconds
+]
+
+
+def read(path: Any) -> Any:
+    """Read a file of rules."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def rules() -> Iterator[tuple[str, str]]:
+    """List what the rules ask, by name."""
+    for path in RULES:
+        for group in read(path)["groups"]:
+            for rule in group["rules"]:
+                yield rule.get("alert") or rule["record"], rule["expr"]
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """List what the panels ask, by dashboard and title, as Grafana would fill them in."""
+    for path in BOARDS:
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for target in panel.get("targets", ()):
+                query = target["expr"].replace("$__rate_interval", "30s")
+                query = query.replace('"$job"', '".+"').replace('"$instance"', '".+"')
+                yield f"{path.stem}: {panel['title']} {target['refId']}", query
+
+
+def unanswered(prometheus: Prometheus) -> list[str]:
+    """Name what has no answer. The comparisons of rules answer with 0 or 1 here.
+
+    Those of panels only leave out a share of nothing, and there is something here.
+    """
+    empty = [name for name, query in panels() if not prometheus.now(query)]
+    empty += [
+        name
+        for name, query in rules()
+        if name not in EMPTY_ON_PURPOSE and not prometheus.now(unfiltered(query))
+    ]
+    return empty
+
+
+@pytest.fixture(scope="module")
+def made_up() -> Iterator[Prometheus]:
+    """A Prometheus that has scraped a server that does everything, with the rules at work."""
+    with (
+        made_up_exporter() as target,
+        private_prometheus([target], rules=RULES, interval_s=0.5) as prometheus,
+    ):
+        # The slowest to come is what is worked out from what was worked out.
+        slowest = "count_over_time(job:statekeep_skips:ratio_rate1d[5m])"
+        prometheus.wait_for(
+            slowest, lambda found: bool(found) and found[0].points[-1][1] >= EVALUATIONS
+        )
+        yield prometheus
+
+
+def test_every_query_has_an_answer_where_everything_happens(made_up: Prometheus) -> None:
+    assert len(list(panels())) > 60
+    assert not unanswered(made_up)
+
+
+def test_rules_that_should_fire_do(made_up: Prometheus) -> None:
+    # The made-up server has tripped, and its circuit is open.
+    made_up.wait_for('ALERTS{alertname="StatekeepTripped", alertstate="firing"}', bool)
+
+
+def test_a_query_for_what_is_not_there_has_none(made_up: Prometheus) -> None:
+    assert not made_up.now("statekeep_no_such_thing_total")
