@@ -41,8 +41,9 @@ generate: setup ## Write the generated code again: the stubs and the synchronous
 	@$(TOOLS)/bin/python tools/generate.py
 	@$(BIN)/python tools/unasync.py
 
-configuration: $(VENV)/.installed ## Write docs/configuration.md again, after a setting has changed
+configuration: $(VENV)/.installed ## Write docs/configuration.md and the tables of docs/telemetry.md again
 	@$(BIN)/python tools/configuration.py
+	@$(BIN)/python tools/telemetry_tables.py
 
 # Go programs, each pinned by a module of its own, built once into build/tools.
 GO_PLUGINS := build/tools/protoc-gen-go build/tools/protoc-gen-go-grpc

@@ -110,6 +110,7 @@ BANS = [
             "server/statekeep_server/service/retiring.py": "its context ends it, likewise",
             "server/statekeep_server/service/sweeper.py": "its context ends it, and waits for it",
             "server/statekeep_server/service/write_behind_writer.py": "likewise",
+            "server/statekeep_server/telemetry/setup.py": "its context ends it, likewise",
             "server/statekeep_server/transport/health.py": "its poll ends with its context; a "
             "TaskGroup would wrap every error of the server in a group",
         },
@@ -153,6 +154,8 @@ BROAD_HANDLERS: dict[str, str] = {
     "must not raise in the middle of a save",
     "server/statekeep_server/service/monitor.py": "it tells of every failure, and raises it again",
     "server/statekeep_server/service/write_behind.py": "a state that is held has its fate to come",
+    "server/statekeep_server/service/tracing.py": "a failure of any kind is told on its span",
+    "server/statekeep_server/telemetry/shipping.py": "what cannot be sent is dropped",
     "server/statekeep_server/transport/interceptors/adapter.py": "every error becomes a status",
 }
 

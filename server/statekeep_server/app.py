@@ -2,23 +2,31 @@
 
 Everything that lives is opened here, once, inside one another, and closed the other way round: the
 server stops taking calls and lets those under way finish, then writes without a caller end, then
-the pools close.
+the pools close, then the last telemetry is sent.
 """
 
 import asyncio
 import gc
 import logging
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+from statekeep_server import __version__
 from statekeep_server.config import Settings, Worker
 from statekeep_server.flags import Flags
 from statekeep_server.paths import open_facade, open_flags
 from statekeep_server.service.clock import SystemClock
 from statekeep_server.service.ids import new_id
+from statekeep_server.service.ports import Clock
+from statekeep_server.telemetry.environment import read_wanted
+from statekeep_server.telemetry.scrape import CannotListen
+from statekeep_server.telemetry.setup import Telemetry, open_telemetry
+from statekeep_server.transport.listen import CannotServe
 from statekeep_server.transport.server import RunningServer, serve
 
 logger = logging.getLogger("statekeep.app")
@@ -32,22 +40,60 @@ async def open_server(
 
     `worker` says which of several processes of one server this is.
     """
-    async with (
-        AsyncExitStack() as stack,
-        open_flags(settings) as flags,
-        open_facade(
-            settings, flags=flags, clock=SystemClock(), new_id=new_id, worker=worker
-        ) as facade,
-        serve(facade, settings, flags=flags, worker=worker) as running,
-    ):
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
         loop = asyncio.get_running_loop()
         stack.callback(loop.set_exception_handler, loop.get_exception_handler())
         loop.set_exception_handler(_tell_of_lost_error)
+        telemetry = await stack.enter_async_context(_open_telemetry(settings, clock, worker))
+        flags = await stack.enter_async_context(open_flags(settings))
+        facade = await stack.enter_async_context(
+            open_facade(
+                settings,
+                flags=flags,
+                clock=clock,
+                new_id=new_id,
+                worker=worker,
+                telemetry=telemetry,
+            )
+        )
+        stack.enter_context(telemetry.following(facade.readings))
+        running = await stack.enter_async_context(
+            serve(facade, settings, flags=flags, worker=worker, calls=telemetry.calls)
+        )
         flags.watch(_set_log_level)
         flags.watch_changes(facade.flag_changed)
         _announce(settings, running)
-        yield running
+        yield replace(running, metrics_port=telemetry.scrape_port)
         logger.info("Stopping: calls under way may finish")
+
+
+@asynccontextmanager
+async def _open_telemetry(
+    settings: Settings, clock: Clock, worker: Worker | None
+) -> AsyncIterator[Telemetry]:
+    """Tell of this process what its environment asks for."""
+    index = None if worker is None else worker.index
+    wanted = read_wanted(
+        os.environ,
+        version=__version__,
+        instance_id=new_id(),
+        metrics_port=settings.metrics_port,
+        worker=index,
+    )
+    opening = open_telemetry(
+        wanted,
+        version=__version__,
+        worker=index,
+        now_us=clock.now_us,
+        monotonic_s=clock.monotonic_s,
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            telemetry = await stack.enter_async_context(opening)
+        except CannotListen as error:
+            raise CannotServe(str(error)) from None
+        yield telemetry
 
 
 async def run_server(

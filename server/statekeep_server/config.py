@@ -143,6 +143,9 @@ class Settings:
     """How many rows one transaction of such a round deletes."""
     drain_timeout_s: float = 20.0
     """How long calls under way may take when the server stops."""
+    metrics_port: int | None = None
+    """Of the page for Prometheus, which a worker serves on this port plus its number; None asks
+    the OTEL_* variables alone."""
     token: str | None = field(default=None, repr=False)
     """What callers must send as `authorization: Bearer …`; the commands and the clients send it
     where it is set. It is never logged."""

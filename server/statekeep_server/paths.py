@@ -9,7 +9,7 @@ open their connections when they are first needed.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -41,12 +41,15 @@ from statekeep_server.service.write_behind import WriteBehind
 from statekeep_server.service.write_behind_writer import writing_behind
 from statekeep_server.service.write_buffer import WriteBehindLimits
 from statekeep_server.storage.flag_store import open_flag_store
+from statekeep_server.storage.observed import ObservedStore
 from statekeep_server.storage.sql_store import (
     NO_MEMORY,
     SqlStateStore,
     StoreMemory,
     open_sql_store,
 )
+from statekeep_server.telemetry.operations import Operations
+from statekeep_server.telemetry.setup import NO_TELEMETRY, Telemetry
 
 logger = logging.getLogger("statekeep.paths")
 
@@ -196,6 +199,7 @@ async def open_facade(
     clock: Clock,
     new_id: Callable[[], str],
     worker: Worker | None = None,
+    telemetry: Telemetry = NO_TELEMETRY,
 ) -> AsyncIterator[StateFacade]:
     """Open both stores and yield the facade over them; on the way out, writes end first."""
     async with AsyncExitStack() as stack:
@@ -234,11 +238,12 @@ async def open_facade(
         await stack.enter_async_context(
             retiring({Path.STANDARD: stores[0], Path.OPTIMIZED: stores[1]}, flags)
         )
-        groups = await stack.enter_async_context(open_groups(stores[1], GroupLimits(), clock))
+        standard, optimized = observed(stores, settings, telemetry, clock)
+        groups = await stack.enter_async_context(open_groups(optimized, GroupLimits(), clock))
         detached = await stack.enter_async_context(Detached())
         facade = compose(
-            standard_store=stores[0],
-            optimized_store=stores[1],
+            standard_store=standard,
+            optimized_store=optimized,
             heads=head_cache(settings, clock),
             groups=groups,
             settings=settings,
@@ -256,6 +261,21 @@ async def open_facade(
             )
         )
         yield facade
+
+
+def observed(
+    stores: Sequence[StateStore], settings: Settings, telemetry: Telemetry, clock: Clock
+) -> list[StateStore]:
+    """Have the stores of both paths watched, where anything is told."""
+    if not telemetry.is_on:
+        return list(stores)
+    system = "sqlite" if settings.database_url.startswith("sqlite") else "postgresql"
+    watched: list[StateStore] = []
+    for store, path in zip(stores, (Path.STANDARD, Path.OPTIMIZED), strict=True):
+        operations = Operations(system, path, clock.monotonic_s)
+        telemetry.measures.follow(operations.readings)
+        watched.append(ObservedStore(store, operations))
+    return watched
 
 
 def most_connections(settings: Settings, workers: int) -> int:

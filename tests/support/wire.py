@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -47,6 +47,7 @@ class Wire:
 
     port: int
     channel: grpc.aio.Channel
+    metrics_port: int | None = None
 
     @property
     def state(self) -> "agent_state_service_pb2_grpc.AgentStateServiceAsyncStub":
@@ -214,7 +215,7 @@ async def open_wire(path: Path, database_url: str, **settings: Any) -> AsyncIter
         **settings,
     )
     async with open_server(configured) as running, connected(running.port) as wire:
-        yield wire
+        yield replace(wire, metrics_port=running.metrics_port)
 
 
 @asynccontextmanager

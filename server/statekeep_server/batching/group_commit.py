@@ -12,8 +12,8 @@ one, so that the poisoned one alone fails.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -69,12 +69,14 @@ class GroupStatistics:
     """What a group did since it was entered.
 
     Attributes:
+        sizes: Batches by their number of items.
         waiting: Items in the queue now.
         oldest_s: The age of the one that waits longest; 0.0 when none does.
     """
 
     batches: int
     items: int
+    sizes: Mapping[int, int]
     retried_items: int
     waiting: int
     waiting_bytes: int
@@ -147,6 +149,7 @@ class GroupCommit(Generic[T, R]):
         self._worker: asyncio.Task[None] | None = None
         self._batches = 0
         self._items = 0
+        self._sizes: Counter[int] = Counter()
         self._retried_items = 0
 
     async def __aenter__(self) -> Self:
@@ -195,6 +198,7 @@ class GroupCommit(Generic[T, R]):
         return GroupStatistics(
             batches=self._batches,
             items=self._items,
+            sizes=dict(self._sizes),
             retried_items=self._retried_items,
             waiting=len(self._queue),
             waiting_bytes=self._queue_bytes,
@@ -266,6 +270,7 @@ class GroupCommit(Generic[T, R]):
     async def _dispatch(self, batch: list[_Waiter[T, R]]) -> None:
         self._batches += 1
         self._items += len(batch)
+        self._sizes[len(batch)] += 1
         try:
             error = await self._commit_all(batch)
             if error is None:

@@ -49,6 +49,7 @@ def serve(
     ignored_field: options.IgnoredField = None,
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
+    metrics_port: options.MetricsPort = None,
     port_file: options.PortFile = None,
     workers: options.Workers = None,
 ) -> None:
@@ -73,6 +74,7 @@ def serve(
                 "max_skip_age_s": max_skip_age,
                 "max_skips": max_skips,
                 "compression": compression,
+                "metrics_port": metrics_port,
                 "ignored_fields": ignored_field,
                 "log_level": log_level,
                 "log_format": log_format,

@@ -20,6 +20,13 @@ Port = Annotated[
     str | None,
     typer.Option(metavar="PORT", help="0 takes any free port. [STATEKEEP_PORT, else 50551]"),
 ]
+MetricsPort = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PORT",
+        help="Serves /metrics for Prometheus; worker N has PORT+N. [STATEKEEP_METRICS_PORT]",
+    ),
+]
 ServerToken = Annotated[
     str | None,
     typer.Option(

@@ -27,6 +27,9 @@ from statekeep_server.service.causes import describe, loggable, with_both_causes
 from statekeep_server.service.counters import reason_of
 from statekeep_server.service.hold import Hold
 from statekeep_server.service.state_service import StateService
+from statekeep_server.service.tracing import traced_save
+from statekeep_server.telemetry import names
+from statekeep_server.telemetry.spans import current
 
 logger = logging.getLogger("statekeep.facade")
 
@@ -65,14 +68,21 @@ class BothPaths:
         if path is Path.OPTIMIZED:
             self.breaker.admit()
 
-    async def save(
+    def save(
         self,
         path: Path,
         save: PreparedSave,
         serve: Serve,
         hold: Hold | None = None,
-    ) -> SaveAck:
+    ) -> Awaitable[SaveAck]:
         """Serve a save on its path, and through standard when the optimized one cannot run."""
+        serving = self._save(path, save, serve, hold)
+        span = current()
+        return serving if span is None else traced_save(span, save, serving)
+
+    async def _save(
+        self, path: Path, save: PreparedSave, serve: Serve, hold: Hold | None
+    ) -> SaveAck:
         service = self.service(path)
         try:
             self.admit(path)
@@ -119,6 +129,9 @@ class BothPaths:
             exc_info=None if reason == "CIRCUIT_OPEN" else loggable(first),
         )
         self.optimized.counters.fell_back(first)
+        span = current()
+        if span is not None:
+            span.event(names.FALLBACK, reason)
         return FallbackCause(reason, describe(first))
 
     def judge(self, path: Path, error: Exception | None) -> None:

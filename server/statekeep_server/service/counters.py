@@ -1,11 +1,14 @@
 """What one path counts about its saves and loads. One event loop, so no lock."""
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Mapping
 
 from statekeep_server.domain.errors import StateError
 from statekeep_server.domain.model import Outcome, Path, SaveResult
 from statekeep_server.service.answers import PathStatistics
 from statekeep_server.service.ports import StoreStatistics
+from statekeep_server.telemetry.buckets import Bucketed, Buckets
+from statekeep_server.telemetry.names import DURATION_BOUNDS
 
 UNEXPECTED = "UNEXPECTED_ERROR"
 """The reason of an error that is not a StateError: a bug, or a library's surprise."""
@@ -24,7 +27,7 @@ class PathCounters:
         self.routes_right = 0
         self.routes_wrong = 0
         self._outcomes: Counter[str] = Counter()
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._durations = {each: Buckets(DURATION_BOUNDS) for each in Outcome}
         self._decisions: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()
@@ -33,7 +36,7 @@ class PathCounters:
     def saved(self, result: SaveResult, duration_s: float) -> None:
         """Count an acknowledged save."""
         self._outcomes[result.outcome] += 1
-        self._seconds[result.outcome] += duration_s
+        self._durations[result.outcome].record(duration_s)
         self._decisions[result.reason] += 1
 
     def failed(self, error: BaseException) -> None:
@@ -55,6 +58,10 @@ class PathCounters:
         else:
             self.routes_wrong += 1
 
+    def durations(self) -> Mapping[Outcome, Bucketed]:
+        """Tell how long acknowledged saves took, by their outcome."""
+        return {outcome: each.read() for outcome, each in self._durations.items()}
+
     def statistics(self, store: StoreStatistics) -> PathStatistics:
         """Put the counts together with those of the path's store."""
         return PathStatistics(
@@ -74,4 +81,4 @@ class PathCounters:
         )
 
     def _mean_s(self, outcome: Outcome) -> float:
-        return self._seconds[outcome] / max(1, self._outcomes[outcome])
+        return self._durations[outcome].sum / max(1, self._outcomes[outcome])

@@ -30,10 +30,14 @@ from statekeep_server.service.both_paths import BothPaths
 from statekeep_server.service.causes import named_error
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.hold import Hold
+from statekeep_server.service.measures import readings
 from statekeep_server.service.monitor import Monitor
 from statekeep_server.service.ports import Clock, RunCursor, RunPage, SnapshotPage
 from statekeep_server.service.statistics import service_statistics
+from statekeep_server.service.tracing import traced_batch, traced_load
 from statekeep_server.service.write_behind import WriteBehind
+from statekeep_server.telemetry.measures import Reading
+from statekeep_server.telemetry.spans import current
 
 logger = logging.getLogger("statekeep.facade")
 
@@ -169,19 +173,21 @@ class StateFacade:
         prepared = list(saves.values())
         size_bytes = sum(len(save.command.state) for save in prepared)
         self._admission.enter(len(prepared), size_bytes, reserved=False)
-        acks = await self._detached.run(
-            self._admitted(
-                len(prepared),
-                size_bytes,
-                self._monitor.batch(
-                    flags,
+        saving = self._admitted(
+            len(prepared),
+            size_bytes,
+            self._monitor.batch(
+                flags,
+                prepared,
+                self.write_behind.save_many(
                     prepared,
-                    self.write_behind.save_many(
-                        prepared,
-                        lambda saves: self._batches.save(flags, saves, deadline, atomic=atomic),
-                    ),
+                    lambda saves: self._batches.save(flags, saves, deadline, atomic=atomic),
                 ),
-            )
+            ),
+        )
+        span = current()
+        acks = await self._detached.run(
+            saving if span is None else traced_batch(span, len(prepared), saving)
         )
         for (index, save), ack in zip(saves.items(), acks, strict=True):
             answers[index] = named_error(ack, save) if isinstance(ack, StateError) else ack
@@ -209,10 +215,12 @@ class StateFacade:
         """Load one live snapshot."""
         Deadline.after(self._clock, deadline_s).check()
         await self.write_behind.settled(key)
-        return await self._paths.read(
-            self._flags().path_of(key),
-            lambda service: service.load(key, selector, session=session),
+        path = self._flags().path_of(key)
+        loading = self._paths.read(
+            path, lambda service: service.load(key, selector, session=session)
         )
+        span = current()
+        return await (loading if span is None else traced_load(span, path, key, loading))
 
     async def list_snapshots(
         self, key: RunKey, *, limit: int, before_version: int | None = None
@@ -272,6 +280,16 @@ class StateFacade:
             self._monitor,
             self.write_behind.statistics(),
             self._started_at_us,
+        )
+
+    def readings(self) -> list[Reading]:
+        """Read what this server measures."""
+        return readings(
+            self._paths,
+            self._arms,
+            self._admission,
+            self._monitor.statistics(),
+            self.write_behind.statistics(),
         )
 
     def flag_changed(self, change: FlagChange) -> None:

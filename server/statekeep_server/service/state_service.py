@@ -31,7 +31,7 @@ from statekeep_server.domain.prepare import prepare
 from statekeep_server.domain.transition import answer_earlier, answer_skip
 from statekeep_server.service.counters import PathCounters
 from statekeep_server.service.deadline import Deadline
-from statekeep_server.service.groups import Groups, QueuedSave
+from statekeep_server.service.groups import Groups
 from statekeep_server.service.ports import (
     Append,
     CachedHead,
@@ -197,7 +197,7 @@ class StateService:
         if session is not None:
             loaded = await self.store.load_in_session(session, key, selector)
         elif self.groups is not None and isinstance(selector, Newest):
-            loaded = await self.groups.loads.submit(key)
+            loaded = await self.groups.load(key)
         else:
             loaded = await self.store.load(key, selector)
         self.counters.loaded()
@@ -234,7 +234,7 @@ class StateService:
         if self.groups is None:
             (standing,) = await self.store.barrier([probe])
             return standing
-        return await self.groups.probes.submit(probe)
+        return await self.groups.probe(probe)
 
     async def _through_lock(
         self,
@@ -320,7 +320,7 @@ class StateService:
         """
         append = self._append(save, len(before))
         try:
-            return groups.saves.submit(QueuedSave(append, deadline, before[-1] if before else None))
+            return groups.save(append, deadline, before[-1] if before else None)
         except QueueFull as error:
             raise Overloaded(
                 f"the commit queue is full ({error.limit})", limit=error.limit

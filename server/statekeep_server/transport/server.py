@@ -18,6 +18,7 @@ from statekeep.v1 import (
 from statekeep_server.config import Settings, Worker
 from statekeep_server.service.facade import StateFacade
 from statekeep_server.service.flag_follower import FlagFollower
+from statekeep_server.telemetry.calls import Calls
 from statekeep_server.transport.admin_servicer import AdminServicer
 from statekeep_server.transport.colleagues import telling
 from statekeep_server.transport.health import OVERALL, HealthServicer, polled
@@ -44,9 +45,11 @@ class RunningServer:
 
     Attributes:
         port: The port it listens on, also when the settings left the choice to the system.
+        metrics_port: Likewise, of the page for Prometheus; None without one.
     """
 
     port: int
+    metrics_port: int | None = None
 
 
 @asynccontextmanager
@@ -57,6 +60,7 @@ async def serve(
     flags: FlagFollower,
     health_interval_s: float = 0.5,
     worker: Worker | None = None,
+    calls: Calls | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve until the context ends, then let the calls under way finish.
 
@@ -66,6 +70,7 @@ async def serve(
         flags: What operators see and change.
         health_interval_s: How often the database is asked; health is at most four of them old.
         worker: Which of several processes on the port this is; None for the only one.
+        calls: Watches the calls; None where nobody asks how they went.
 
     Raises:
         CannotServe: The settings would open the server by accident, or its address is taken.
@@ -79,6 +84,7 @@ async def serve(
         trust_tenant=settings.trust_tenant_metadata,
         default_deadline_s=settings.default_deadline_s,
         open_ended=OPEN_ENDED,
+        calls=calls,
     )
     health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE))
     admin = AdminServicer(facade, settings, flags, worker)

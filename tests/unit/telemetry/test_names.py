@@ -4,6 +4,7 @@ import re
 
 from statekeep_server.telemetry import names
 from statekeep_server.telemetry.instruments import Kind, label_of
+from tests.support.project import BIN, must_pass
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
@@ -38,3 +39,7 @@ def test_the_names_that_prometheus_gives() -> None:
 
 def test_what_is_awaited_is_named() -> None:
     assert set(names.METRICS) >= names.AWAITED
+
+
+def test_the_tables_of_the_docs_are_written_from_the_names() -> None:
+    must_pass(BIN / "python", "tools/telemetry_tables.py", "--check")

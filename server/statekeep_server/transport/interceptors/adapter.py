@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from inspect import isasyncgen
 from typing import Any, NoReturn, TypeAlias
 
@@ -19,10 +20,15 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from statekeep_server.domain.errors import DeadlineExceeded, Refused
+from statekeep_server.telemetry import names
+from statekeep_server.telemetry.calls import Calls
+from statekeep_server.telemetry.context import read_parent
+from statekeep_server.telemetry.spans import current, current_ids, remember_caller
 from statekeep_server.transport import status
 from statekeep_server.transport.interceptors.auth import TokenCheck
 from statekeep_server.transport.interceptors.call import (
     Call,
+    Metadata,
     current_call,
     current_caller,
     read_caller,
@@ -35,6 +41,10 @@ from statekeep_server.transport.interceptors.limiter import Limiter
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+_metadata: ContextVar[Metadata] = ContextVar("metadata", default=())
+"""Of the call that the running task serves; only where calls are watched."""
+
+_NAMES = {each.value[0]: each.name for each in grpc.StatusCode}
 _HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 
 
@@ -50,6 +60,7 @@ class GuardedHandlers(grpc.GenericRpcHandler):
         trust_tenant: Whether the metadata may name the tenant.
         default_deadline_s: For calls that come without a deadline.
         open_ended: The streams, by method, that this deadline does not end.
+        calls: Watches calls; None where nobody asks how they went. Health is not watched.
     """
 
     def __init__(
@@ -60,7 +71,10 @@ class GuardedHandlers(grpc.GenericRpcHandler):
         trust_tenant: bool,
         default_deadline_s: float,
         open_ended: frozenset[str] = frozenset(),
+        calls: Calls | None = None,
     ) -> None:
+        self._calls = calls
+        self._steps = self._within_steps if calls is None else self._watched_steps
         self._limiter = limiter
         self._token_check = token_check
         self._trust_tenant = trust_tenant
@@ -90,14 +104,16 @@ class GuardedHandlers(grpc.GenericRpcHandler):
         if handler is None:
             # gRPC answers UNIMPLEMENTED itself for a method that nobody has.
             return self._open.get(method)
+        metadata = handler_call_details.invocation_metadata
+        if self._calls is not None:
+            # The handler runs in the same task.
+            _metadata.set(metadata)
         try:
             self._limiter.check()
-            metadata = handler_call_details.invocation_metadata
             self._token_check.check(metadata)
-            # The handler runs in the same task.
             current_caller.set(read_caller(metadata, trust_tenant=self._trust_tenant))
         except Refused as error:
-            return _refusal(error, method)
+            return self._refusal(error, method)
         return handler
 
     def _guard(self, handler: Handler, method: str) -> Handler:
@@ -111,7 +127,7 @@ class GuardedHandlers(grpc.GenericRpcHandler):
 
         async def answer(message: bytes, context: Context) -> Any:
             # Decoded here, not by gRPC, so that a malformed message has a status too.
-            return await self._within_steps(
+            return await self._steps(
                 method, context, len(message), lambda: serve(decode(message), context)
             )
 
@@ -143,9 +159,7 @@ class GuardedHandlers(grpc.GenericRpcHandler):
                 return None
 
         async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
-            return await self._within_steps(
-                method, context, 0, lambda: answer_all(messages, context)
-            )
+            return await self._steps(method, context, 0, lambda: answer_all(messages, context))
 
         make: Any = (
             grpc.stream_stream_rpc_method_handler
@@ -175,6 +189,43 @@ class GuardedHandlers(grpc.GenericRpcHandler):
             raise
         except Exception as error:  # noqa: BLE001 - the outermost step maps every error
             await _abort(error, method, context)
+
+    async def _watched_steps(
+        self,
+        method: str,
+        context: Context,
+        size_bytes: int,
+        serve: Callable[[], Awaitable[Any]],
+    ) -> Any:
+        """Take the same steps, and tell how long they took, how they ended, and to which trace."""
+        assert self._calls is not None  # noqa: S101 - chosen by that
+        with self._calls.begin(method, _metadata.get()) as call:
+            try:
+                return await self._within_steps(method, context, size_bytes, serve)
+            except grpc.aio.AbortError:
+                call.status = _status_name(context)
+                raise
+            except asyncio.CancelledError:
+                call.status = grpc.StatusCode.CANCELLED.name
+                raise
+
+    def _refusal(self, error: Refused, method: str) -> Handler:
+        """Make a handler that fails without reading the request.
+
+        For the peer a method that takes a stream looks like one that takes a message, and only the
+        former is called before anything was received.
+        """
+
+        async def refuse(_: object, context: Context) -> Any:
+            if self._calls is None:
+                await _abort(error, method, context)
+            with self._calls.begin(method, _metadata.get()) as call:
+                try:
+                    await _abort(error, method, context)
+                finally:
+                    call.status = _status_name(context)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
     def _begin(self, method: str, context: Context) -> bool:
         """Tell the servicer of its call; say whether gRPC, or nobody, keeps its time."""
@@ -232,19 +283,18 @@ def _open(handler: Handler, method: str) -> Handler:
     return rebuilt
 
 
-def _refusal(error: Refused, method: str) -> Handler:
-    """Make a handler that fails without reading the request.
-
-    For the peer a method that takes a stream looks like one that takes a message, and only the
-    former is called before anything was received.
-    """
-
-    async def refuse(_: object, context: Context) -> NoReturn:
-        await _abort(error, method, context)
-
-    return grpc.stream_unary_rpc_method_handler(refuse)
+def _status_name(context: Context) -> str:
+    """Name the status that a call was ended with."""
+    code: Any = context.code()  # a number, as gRPC keeps it
+    return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code, "UNKNOWN")
 
 
 async def _abort(error: Exception, method: str, context: Context) -> NoReturn:
+    if current_ids() is None:
+        # So that a line about it says the caller's trace, also where calls are not watched.
+        remember_caller(read_parent(context.invocation_metadata() or ()))
     failed = explain(error, method)
+    span = current()
+    if span is not None:
+        span.event(names.FAILURE, failed.reason)
     await context.abort(failed.code, failed.message, status.trailers(failed, random.random))

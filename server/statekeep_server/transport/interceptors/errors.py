@@ -10,6 +10,7 @@ import secrets
 from google.protobuf.message import DecodeError
 
 from statekeep_server.domain.errors import AtomicBatchFailed, Failed, InvalidField, StateError
+from statekeep_server.telemetry import current_ids
 from statekeep_server.telemetry.tracebacks import told
 from statekeep_server.transport import status
 
@@ -35,7 +36,8 @@ def _bug(error: Exception, method: str) -> StateError:
 
     The log gets types, files, lines and functions only (see `telemetry.tracebacks`).
     """
-    trace_id = secrets.token_hex(16)
+    ids = current_ids()
+    trace_id = ids[0] if ids is not None else secrets.token_hex(16)
     _LOG.error("%s failed by a bug, trace_id=%s: %s", method, trace_id, told(error))
     return StateError(
         f"internal error; the server's log says more under trace id {trace_id}", trace_id=trace_id

@@ -1,0 +1,73 @@
+"""What the service measures: counted where it happens, read when somebody collects."""
+
+import pytest
+
+from statekeep_server.domain.errors import CommitUnknown, StateError, StorageUnavailable
+from statekeep_server.flags import POSITIONS, Flags
+from statekeep_server.service.measures import REFUSALS
+from statekeep_server.telemetry import names
+from statekeep_server.telemetry.buckets import Bucketed
+from statekeep_server.telemetry.instruments import Metric
+from statekeep_server.telemetry.measures import Points
+from tests.support.world import World, command, open_world
+
+
+def points(world: World, metric: Metric) -> Points:
+    (reading,) = (each for each in world.facade.readings() if each.metric is metric)
+    return reading.points
+
+
+async def test_saves_are_counted_by_outcome_path_and_reason() -> None:
+    async with open_world() as world:
+        for step in (1, 1, 2):
+            await world.facade.save(command({"step": step}))
+        assert points(world, names.SAVES_TOTAL) == {
+            ("PERSISTED", "STANDARD"): 0,
+            ("SKIPPED", "STANDARD"): 0,
+            ("PERSISTED", "OPTIMIZED"): 2,
+            ("SKIPPED", "OPTIMIZED"): 1,
+        }
+        assert points(world, names.DECISIONS) == {
+            ("FIRST_SAVE", "OPTIMIZED"): 1,
+            ("CHANGED", "OPTIMIZED"): 1,
+            ("UNCHANGED", "OPTIMIZED"): 1,
+        }
+        durations = points(world, names.SAVE_DURATION)["PERSISTED", "OPTIMIZED"]
+        assert isinstance(durations, Bucketed)
+        assert sum(durations.counts) == 2
+        sizes = points(world, names.GROUP_SIZE)["saves",]
+        assert isinstance(sizes, Bucketed)
+        assert (sum(sizes.counts), sizes.sum) == (2, 2.0)
+        assert points(world, names.CACHE_ENTRIES) == {(): 1}
+
+
+async def test_what_is_refused_is_told_from_what_fails() -> None:
+    async with open_world(grouped=False) as world:
+        with pytest.raises(StateError):
+            await world.facade.save(command(expected_version=9))
+        world.flags = Flags()
+        world.standard.always["append_many"] = StorageUnavailable("DISK_FULL")
+        with pytest.raises(StateError):
+            await world.facade.save(command())
+        world.standard.always["append_many"] = CommitUnknown()
+        with pytest.raises(StateError):
+            await world.facade.save(command())
+        assert points(world, names.REFUSALS) == {("VERSION_CONFLICT", "OPTIMIZED"): 1}
+        assert points(world, names.FAILURES) == {
+            ("STORAGE_UNAVAILABLE", "STANDARD"): 1,
+            ("COMMIT_UNKNOWN", "STANDARD"): 1,
+        }
+        assert points(world, names.COMMITS_UNKNOWN) == {("STANDARD",): 1, ("OPTIMIZED",): 0}
+        assert names.GROUP_SIZE not in {each.metric for each in world.facade.readings()}
+    assert "OVERLOADED" in REFUSALS
+    assert not {"COMMIT_UNKNOWN", "CIRCUIT_OPEN"} & REFUSALS
+
+
+async def test_switches_are_what_holds_here() -> None:
+    async with open_world() as world:
+        world.flags = Flags(enable_optimized_persistence=True, rollout=POSITIONS // 4)
+        assert points(world, names.ROLLOUT) == {(): 0.25}
+        assert points(world, names.OPTIMIZED) == {(): True}
+        world.flags = Flags()
+        assert points(world, names.ROLLOUT) == {(): 0.0}
+        assert points(world, names.CIRCUIT_OPEN) == {(): False}
