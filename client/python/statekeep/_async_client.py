@@ -45,6 +45,7 @@ from statekeep._requests import (
 )
 from statekeep._status import error_of_call
 from statekeep._stream import SaveStream
+from statekeep._tracing import call_span, find_trace
 from statekeep._types import (
     CheckpointType,
     CheckpointTypeName,
@@ -81,6 +82,7 @@ class _Connection:
     states: "AgentStateServiceAsyncStub"
     admin: "AdminServiceAsyncStub"
     inject: Inject | None
+    trace: Any
     process: int
 
 
@@ -146,6 +148,7 @@ class AsyncClient(AsyncAdminCalls):
             states=AgentStateServiceStub(channel),
             admin=AdminServiceStub(channel),
             inject=find_inject(),
+            trace=find_trace(),
             process=os.getpid(),
         )
         return self
@@ -356,14 +359,16 @@ class AsyncClient(AsyncAdminCalls):
     ) -> list[LoadLargeAgentStateResponse]:
         timeout_s = self._config.timeout_s if timeout_s is None else positive_s(timeout_s)
         connection = self._opened()
-        metadata = call_metadata(self._config, connection.inject)
-        call = connection.states.LoadLargeAgentState(request, timeout=timeout_s, metadata=metadata)
-        try:
-            return [part async for part in call]
-        except grpc.RpcError as failure:
-            raise error_of_call(
-                failure, target=self._config.target, timeout_s=timeout_s
-            ) from failure
+        method = connection.states.LoadLargeAgentState
+        with call_span(connection.trace, method):
+            metadata = call_metadata(self._config, connection.inject)
+            try:
+                call = method(request, timeout=timeout_s, metadata=metadata)
+                return [part async for part in call]
+            except grpc.RpcError as failure:
+                raise error_of_call(
+                    failure, target=self._config.target, timeout_s=timeout_s
+                ) from failure
 
     async def update(
         self,
@@ -468,16 +473,18 @@ class AsyncClient(AsyncAdminCalls):
         request_id: str = "",
     ) -> R:
         timeout_s = self._config.timeout_s if timeout_s is None else positive_s(timeout_s)
-        metadata = call_metadata(self._config, self._opened().inject)
-        try:
-            return await method(request, timeout=timeout_s, metadata=metadata)
-        except grpc.RpcError as failure:
-            raise error_of_call(
-                failure,
-                target=self._config.target,
-                timeout_s=timeout_s,
-                request_id=request_id,
-            ) from failure
+        connection = self._opened()
+        with call_span(connection.trace, method):
+            metadata = call_metadata(self._config, connection.inject)
+            try:
+                return await method(request, timeout=timeout_s, metadata=metadata)
+            except grpc.RpcError as failure:
+                raise error_of_call(
+                    failure,
+                    target=self._config.target,
+                    timeout_s=timeout_s,
+                    request_id=request_id,
+                ) from failure
 
     def _opened(self) -> _Connection:
         if self._connection is None:

@@ -44,6 +44,7 @@ from statekeep._requests import (
     standing_options,
 )
 from statekeep._status import error_of_call
+from statekeep._tracing import call_span, find_trace
 from statekeep._types import (
     CheckpointType,
     CheckpointTypeName,
@@ -76,6 +77,7 @@ class _Connection:
     states: "AgentStateServiceStub"
     admin: "AdminServiceStub"
     inject: Inject | None
+    trace: Any
     process: int
 
 
@@ -141,6 +143,7 @@ class Client(AdminCalls):
             states=AgentStateServiceStub(channel),
             admin=AdminServiceStub(channel),
             inject=find_inject(),
+            trace=find_trace(),
             process=os.getpid(),
         )
         return self
@@ -336,14 +339,16 @@ class Client(AdminCalls):
     ) -> list[LoadLargeAgentStateResponse]:
         timeout_s = self._config.timeout_s if timeout_s is None else positive_s(timeout_s)
         connection = self._opened()
-        metadata = call_metadata(self._config, connection.inject)
-        call = connection.states.LoadLargeAgentState(request, timeout=timeout_s, metadata=metadata)
-        try:
-            return [part for part in call]
-        except grpc.RpcError as failure:
-            raise error_of_call(
-                failure, target=self._config.target, timeout_s=timeout_s
-            ) from failure
+        method = connection.states.LoadLargeAgentState
+        with call_span(connection.trace, method):
+            metadata = call_metadata(self._config, connection.inject)
+            try:
+                call = method(request, timeout=timeout_s, metadata=metadata)
+                return [part for part in call]
+            except grpc.RpcError as failure:
+                raise error_of_call(
+                    failure, target=self._config.target, timeout_s=timeout_s
+                ) from failure
 
     def update(
         self,
@@ -448,16 +453,18 @@ class Client(AdminCalls):
         request_id: str = "",
     ) -> R:
         timeout_s = self._config.timeout_s if timeout_s is None else positive_s(timeout_s)
-        metadata = call_metadata(self._config, self._opened().inject)
-        try:
-            return method(request, timeout=timeout_s, metadata=metadata)
-        except grpc.RpcError as failure:
-            raise error_of_call(
-                failure,
-                target=self._config.target,
-                timeout_s=timeout_s,
-                request_id=request_id,
-            ) from failure
+        connection = self._opened()
+        with call_span(connection.trace, method):
+            metadata = call_metadata(self._config, connection.inject)
+            try:
+                return method(request, timeout=timeout_s, metadata=metadata)
+            except grpc.RpcError as failure:
+                raise error_of_call(
+                    failure,
+                    target=self._config.target,
+                    timeout_s=timeout_s,
+                    request_id=request_id,
+                ) from failure
 
     def _opened(self) -> _Connection:
         if self._connection is None:
