@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from statekeep_server.domain.errors import AtomicBatchFailed
 from statekeep_server.domain.model import Outcome, Path, PreparedSave, SaveCommand
 from statekeep_server.flags import Flags
+from statekeep_server.service import decisions
 from statekeep_server.service.answers import SaveAck
 from statekeep_server.service.counters import reason_of
 from statekeep_server.service.ports import Clock
@@ -51,6 +52,8 @@ class Monitor:
 
     def answered(self, command: SaveCommand, ack: SaveAck, duration_s: float) -> None:
         """Tell of an acknowledged save."""
+        if decisions.wanted():
+            decisions.decided(command, ack, duration_s)
         if not self._is_on():
             return
         result, cause = ack.result, ack.fallback_cause
@@ -71,6 +74,8 @@ class Monitor:
         self, path: Path, command: SaveCommand, error: BaseException, duration_s: float
     ) -> None:
         """Tell of a save that was not acknowledged; `path` is the one that its flags chose."""
+        if decisions.wanted():
+            decisions.refused(path, command, error, duration_s)
         if not self._is_on():
             return
         operation = STANDARD_SAVE if path is Path.STANDARD else OPTIMIZED_SAVE

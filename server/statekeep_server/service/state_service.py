@@ -29,6 +29,7 @@ from statekeep_server.domain.model import (
 from statekeep_server.domain.policy import SkipRules, decide, may_wait, persist_always
 from statekeep_server.domain.prepare import prepare
 from statekeep_server.domain.transition import answer_earlier, answer_skip
+from statekeep_server.service import decisions
 from statekeep_server.service.counters import PathCounters
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.groups import Groups
@@ -122,6 +123,9 @@ class StateService:
             cached = None if self.heads is None else await self.heads.get(save.command.key)
             if cached is None or cached.comparison_hash == save.comparison_hash:
                 result = await self._through_barrier(save, deadline)
+        if self._rules is not None and decisions.wanted():
+            free, answered = not self._must_lock(save.command), result is not None
+            decisions.routed(save, cached, free=free, queued=len(before), answered=answered)
         if result is None:
             result = await self._through_lock(save, deadline, turn, before)
         turn.leave()
