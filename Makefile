@@ -58,6 +58,21 @@ $(GO_PLUGINS) &: tools/protoc-go/go.mod tools/protoc-go/go.sum
 	  google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	@touch $(GO_PLUGINS)
 
+# With ONCE=1 it exits when all is shown. Building Jaeger takes some minutes, once.
+HAVE_GO := $(shell command -v go 2>/dev/null)
+JAEGER := build/tools/jaeger
+ONCE ?=
+.PHONY: observe
+observe: $(VENV)/.installed $(if $(HAVE_GO),$(JAEGER) $(GO_AGENT)) ## See a save's trace, KPIs and metrics with Jaeger and Prometheus (ONCE=1)
+	@$(BIN)/python -m tools.observe $(if $(HAVE_GO),--jaeger $(JAEGER) --go-agent $(GO_AGENT)) \
+	  $(if $(ONCE),--once)
+
+$(JAEGER): tools/jaeger/go.mod tools/jaeger/go.sum
+	@command -v go >/dev/null || { echo "Jaeger is built with Go 1.24 or newer" >&2; exit 3; }
+	@echo "Building Jaeger, in some minutes ..."
+	@go -C tools/jaeger build -trimpath -o "$(CURDIR)/$@" github.com/jaegertracing/jaeger/cmd/jaeger
+	@touch $@
+
 $(GO_AGENT): $(wildcard examples/go-agent/*.* client/go/go.* client/go/statekeep/v1/*.go)
 	@command -v go >/dev/null || { echo "the Go agent needs Go 1.24 or newer" >&2; exit 3; }
 	@echo "Building the Go agent ..."

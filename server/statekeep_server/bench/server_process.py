@@ -12,10 +12,12 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 START_TIMEOUT_S = 60.0
 """A cold start on a busy machine; a healthy one takes about a second."""
 POLL_S = 0.02
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 STOP_TIMEOUT_S = 30.0
 """More than a server gives its calls to finish."""
 
@@ -43,7 +45,12 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    folder: Path, *, database_url: str, optimized: bool, arguments: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    database_url: str,
+    optimized: bool,
+    arguments: tuple[str, ...] = (),
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> AsyncIterator[ServerProcess]:
     """Start a server on a free port of loopback, and stop it at the end unless it was killed.
 
@@ -52,6 +59,7 @@ async def server_process(
         database_url: Goes through the environment, where no list of processes shows it.
         optimized: The value of ENABLE_OPTIMIZED_PERSISTENCE.
         arguments: More options of `statekeep serve`.
+        variables: More of its environment.
 
     Raises:
         ServerDidNotStart: It ended, or took longer than `START_TIMEOUT_S`.
@@ -68,7 +76,8 @@ async def server_process(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=_environment(os.environ, database_url=database_url, optimized=optimized),
+            env=_environment(os.environ, database_url=database_url, optimized=optimized)
+            | dict(variables),
             start_new_session=True,  # Ctrl-C is ours to handle; the server is stopped by us
         )
     try:
