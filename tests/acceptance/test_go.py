@@ -1,19 +1,24 @@
 """The stubs for Go are current, and the example in Go works against a real server."""
 
+import ast
 import os
 import re
 import signal
 import subprocess
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
 from statekeep import AsyncClient
 from tests.support.cli_server import CliServer, cli_server
 from tests.support.making import built_with_go, make
 from tests.support.project import ROOT, TOOLS, must_pass
 
+PROTOS = sorted(path.stem for path in (ROOT / "protos/statekeep/v1").glob("*.proto"))
+STUBS = ROOT / "client/go/statekeep/v1"
 AGENT_SOURCE = ROOT / "examples/go-agent/main.go"
 SAVED = re.compile(
     r"run=(?P<run>\S+) step=(?P<step>\d+) outcome=SAVE_OUTCOME_(?P<outcome>\w+) "
@@ -40,6 +45,37 @@ def agents(program: Path, server: CliServer, *arguments: str) -> list[dict[str, 
 def test_the_stubs_for_go_are_current() -> None:
     built_with_go("protoc-gen-go")
     must_pass(TOOLS / "python", "tools/generate_go.py", "--check")
+
+
+@pytest.mark.parametrize("name", PROTOS)
+def test_the_stubs_for_go_hold_this_contract(name: str) -> None:
+    """Needs no Go: the generated code holds the description that it was generated from."""
+    ours = FileDescriptorProto()
+    import_module(f"statekeep.v1.{name}_pb2").DESCRIPTOR.CopyToProto(ours)
+    theirs = described((STUBS / f"{name}.pb.go").read_text())
+    for message in theirs.message_type:
+        forget_json_names(message)
+    assert theirs == ours, "run `make generate-go`"
+
+
+def described(source: str) -> FileDescriptorProto:
+    """The description in generated Go code: one string, in a literal a line."""
+    block, _, _ = source[source.index('_rawDesc = ""') :].partition("\n\n")
+    raw = b""
+    for literal in re.findall(r'^\t(".*")(?: \+)?$', block, re.MULTILINE):
+        # As Python writes bytes: Go's literals are UTF-8.
+        said = re.sub(r"\\u([0-9a-f]{4})", lambda code: chr(int(code[1], 16)), literal)
+        escaped = (f"\\x{byte:02x}" if byte > 127 else chr(byte) for byte in said.encode())
+        raw += ast.literal_eval("b" + "".join(escaped))
+    return FileDescriptorProto.FromString(raw)
+
+
+def forget_json_names(message: DescriptorProto) -> None:
+    """Python's generated code leaves them out."""
+    for field in message.field:
+        field.ClearField("json_name")
+    for inner in message.nested_type:
+        forget_json_names(inner)
 
 
 def test_without_go_one_line_says_so(tmp_path: Path) -> None:

@@ -34,16 +34,23 @@ def free_port() -> int:
 async def running(
     *command: str | Path, log: Path, variables: Mapping[str, str]
 ) -> AsyncIterator[Process]:
-    """Start a program whose output goes to a file, and stop it at the end of the context."""
+    """Start a program whose output goes to a file, and stop it at the end of the context.
+
+    Raises:
+        Failed: There is no such program.
+    """
     with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *map(str, command),
-            stdin=DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=dict(variables),
-            start_new_session=True,  # Ctrl-C is ours to handle; the program is stopped by us
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *map(str, command),
+                stdin=DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(variables),
+                start_new_session=True,  # Ctrl-C is ours to handle; the program is stopped by us
+            )
+        except OSError as error:
+            raise Failed(f"{command[0]} cannot be started: {error.strerror}") from None
     try:
         yield process
     finally:

@@ -66,10 +66,10 @@ type SaveAgentStateRequest struct {
 	// moment later (`WriteBehindStats.max_age_s`) unless a newer state of the run replaces it first. A
 	// crash of the server loses what it holds; a write of the run by another server wins over it.
 	// Where the server cannot or need not hold the state, the save is durable and answered so: on the
-	// standard path, as the first state of a run, in a batch or in chunks, while the buffer is full,
-	// and where nothing changed. Everything else that this server does for the run writes what it
-	// holds first. Only for AUTO and INTERMEDIATE, and not with `is_recovery_point`,
-	// `expected_version` or `writer_sequence`.
+	// standard path, as the first state of a run, in a batch, while the buffer is full, and where
+	// nothing changed. Everything else that this server does for the run writes what it holds first.
+	// Only for AUTO and INTERMEDIATE, and not with `is_recovery_point`, `expected_version` or
+	// `writer_sequence`.
 	WriteBehind   bool `protobuf:"varint,15,opt,name=write_behind,json=writeBehind,proto3" json:"write_behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
