@@ -354,7 +354,3 @@ METRICS = (
     WRITE_BEHIND_DEPTH, WRITE_BEHIND_SIZE, WRITE_BEHIND_AGE, WRITE_BEHIND_SAVES,
     INFO, UPTIME, CPU_TIME, MEMORY,
 )  # fmt: skip
-
-AWAITED = frozenset({LOGS_DROPPED})
-"""Metrics of parts that are not built yet. Whoever builds one takes its metrics out of here, and
-adds them to `service/measures.py`."""

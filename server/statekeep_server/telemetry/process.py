@@ -8,6 +8,7 @@ from pathlib import Path
 
 from statekeep_server.telemetry import names
 from statekeep_server.telemetry.measures import Points, Reading, Source, one
+from statekeep_server.telemetry.process_log import lines_dropped
 
 _STATM = Path("/proc/self/statm")
 _PAGE_BYTES = resource.getpagesize()
@@ -23,6 +24,7 @@ def process_source(*, version: str, worker: int | None, monotonic_s: Callable[[]
         found = [
             Reading(names.INFO, info),
             one(names.UPTIME, monotonic_s() - started_s),
+            one(names.LOGS_DROPPED, lines_dropped()),
             one(names.CPU_TIME, times.user + times.system),
         ]
         with suppress(OSError):  # Linux alone has it

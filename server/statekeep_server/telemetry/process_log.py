@@ -17,6 +17,7 @@ from typing import Literal
 from statekeep_server.telemetry.event_queue import CLOSE_S, EventQueue, QueueStatistics
 from statekeep_server.telemetry.log_lines import LineFormat
 from statekeep_server.telemetry.save_events import SaveEvent, SaveLines, log_saves
+from statekeep_server.telemetry.spans import current_ids
 
 LogFormat = Literal["auto", "text", "json"]
 LOG_FORMATS: tuple[LogFormat, ...] = ("auto", "text", "json")
@@ -142,6 +143,7 @@ def logging_to_stderr(
         as_json=form == "json" or (form == "auto" and not terminal),
         coloured=terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb",
         worker=worker,
+        ids=current_ids,
     )
     log = ProcessLog(LineStream(None if error is None else error.fileno()), lines)
     root = logging.getLogger()
@@ -157,3 +159,9 @@ def logging_to_stderr(
         root.removeHandler(log)
         root.setLevel(before)
         log.stop(close_s)
+
+
+def lines_dropped() -> int:
+    """Count the lines of this process that could not be written in time."""
+    logs = (each for each in logging.getLogger().handlers if isinstance(each, ProcessLog))
+    return sum(log.statistics().dropped for log in logs)

@@ -37,9 +37,5 @@ def test_the_names_that_prometheus_gives() -> None:
     assert len({metric.prometheus for metric in names.METRICS}) == len(names.METRICS)
 
 
-def test_what_is_awaited_is_named() -> None:
-    assert set(names.METRICS) >= names.AWAITED
-
-
 def test_the_tables_of_the_docs_are_written_from_the_names() -> None:
     must_pass(BIN / "python", "tools/telemetry_tables.py", "--check")
