@@ -277,6 +277,20 @@ def test_the_server_tells_what_it_is_and_did(served: tuple[Cli, str]) -> None:
     assert "rows written" in table.out
 
 
+def test_what_became_of_late_saves_is_shown(served: tuple[Cli, str]) -> None:
+    cli, target = served
+    assert "Write-behind" not in cli("stats", "--target", target).out
+    with Client(target) as client:
+        for step in range(3):
+            client.save("late", {"step": step}, checkpoint_type="AUTO", write_behind=True)
+        client.delete_run("late")
+    late = cli("stats", "--target", target, "-o", "json").json()["write_behind"]
+    assert (late["buffered"], late["persisted"] + late["coalesced"]) == (2, 2)
+    shown = cli("stats", "--target", target).out
+    assert "Write-behind" in shown
+    assert "durable FIRST_SAVE" in shown
+
+
 def test_the_embedded_database_belongs_to_its_user_alone(served: tuple[Cli, str]) -> None:
     cli, _ = served
     folder = cli.folder / "statekeep"

@@ -94,3 +94,61 @@ async def test_the_last_save_stands(
         loaded = await world.memory.load(RUN, Newest())
         assert loaded.snapshot.state == command({"at": saves[-1][0]}).state
         assert loaded.head_version == versions[-1]
+
+
+kinds = st.lists(
+    st.tuples(
+        st.sampled_from("ABC"),
+        st.integers(0, 4),  # how long the caller waits before the next save
+        st.sampled_from(["late", "late", "late", "durable", "batch", "write", "load"]),
+    ),
+    min_size=1,
+    max_size=16,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(kinds, fates, fates, st.lists(st.integers(0, 5), max_size=40))
+async def test_the_last_save_stands_though_some_may_be_late(
+    steps: list[tuple[str, int, str]],
+    barriers: list[str | None],
+    appends: list[str | None],
+    delays: list[int],
+) -> None:
+    """Saves of all kinds at once, while what is held is being written and the path fails."""
+    async with open_world() as world:
+        await world.facade.save(command({"at": "first"}))
+        slow = SlowStore(world.optimized, delays)
+        slow.faults = {"barrier": _faults(barriers), "append_many": _faults(appends)}
+        world.optimized.store = slow
+        world.standard.store = SlowStore(world.standard, delays)
+        tasks: list[asyncio.Task[SaveAck]] = []
+        others: list[asyncio.Task[object]] = []
+        last = "first"
+        async with asyncio.TaskGroup() as group:
+            for name, pause, kind in steps:
+                if kind == "write":
+                    world.clock.advance(1)
+                    others.append(group.create_task(world.facade.write_behind.write_due()))
+                elif kind == "load":
+                    others.append(group.create_task(world.facade.load(RUN, Newest())))
+                elif kind == "batch":
+                    # A batch is not begun in the order of its arrival, so it waits for the others.
+                    await asyncio.gather(*tasks)
+                    await world.facade.save_many([command({"at": name})])
+                    last = name
+                else:
+                    save = command({"at": name}, write_behind=kind == "late")
+                    tasks.append(await world.facade.begin_save(save))
+                    last = name
+                for _ in range(pause):
+                    await asyncio.sleep(0)
+        acks = await asyncio.gather(*tasks)
+        await world.facade.write_behind.drain(10)
+        found = world.facade.statistics().write_behind
+        assert (found.superseded, found.lost, found.pending) == (0, 0, 0)
+        assert found.buffered == found.persisted + found.skipped + found.coalesced
+        versions = [ack.result.version for ack in acks if ack.result.version]
+        assert versions == sorted(versions)
+        loaded = await world.memory.load(RUN, Newest())
+        assert loaded.snapshot.state == command({"at": last}).state

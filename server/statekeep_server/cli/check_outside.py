@@ -12,7 +12,7 @@ from statekeep_server.config import Settings
 from statekeep_server.domain.errors import StateError
 
 if TYPE_CHECKING:  # they bring SQLAlchemy and gRPC, which `--help` does not need
-    from statekeep import ServerInfo, ServerStats
+    from statekeep import ServerInfo, ServerStats, WriteBehindStats
     from statekeep_server.storage.checkup import DatabaseFacts
 
 CLOCK_S = 1.0
@@ -146,6 +146,7 @@ def _on_server(info: "ServerInfo", stats: "ServerStats") -> Iterator[Finding]:
     if stats.silent_workers:
         cure = "ask again; if it stays, look for crashes in its log"
         yield warning("server", f"{stats.silent_workers} workers do not answer", cure)
+    yield from _on_write_behind(stats.write_behind)
     for pool in stats.pools:
         if pool.checked_out >= pool.pool_size + pool.max_overflow:
             yield problem(
@@ -153,6 +154,20 @@ def _on_server(info: "ServerInfo", stats: "ServerStats") -> Iterator[Finding]:
                 f"all {pool.checked_out} connections of the {pool.path} path are in use",
                 "look for slow statements and locks in the database, or add servers",
             )
+
+
+def _on_write_behind(late: "WriteBehindStats") -> Iterator[Finding]:
+    if late.lost:
+        cure = "look for `Write-behind gave up` in its log: it names the runs"
+        yield warning("write-behind", f"{late.lost} buffered states were given up", cure)
+    # A state waits for its age and a write; one that waits for so long was tried many times.
+    if late.oldest_age_s > 10 * max(late.max_age_s, 1.0):
+        yield problem(
+            "write-behind",
+            f"{late.pending} buffered states cannot be written, the oldest for "
+            f"{late.oldest_age_s:.0f} s",
+            "look at the database, and for `Write-behind could not write` in the server's log",
+        )
 
 
 async def check_collector(environment: Mapping[str, str]) -> list[Finding]:

@@ -153,8 +153,8 @@ def _print_write_behind(counted: "ServerStats") -> None:
     declined = facts.pop("declined")
     if not counted.write_behind.buffered + sum(declined.values()):
         return
-    facts |= {f"durable {reason}": count for reason, count in sorted(declined.items())}
-    print_facts(named(facts), title="\nWrite-behind")
+    durable = [(f"durable {reason}", count) for reason, count in sorted(declined.items())]
+    print_facts([*named(facts), *durable], title="\nWrite-behind")
 
 
 def _print_trips(counted: "ServerStats") -> None:

@@ -223,6 +223,16 @@ def test_a_server_that_is_well() -> None:
         ),
         ({"circuit_open": True}, "circuit breaker", Health.PROBLEM),
         ({"shadow": pb.ShadowStats(disagreements=2)}, "2 disagreements", Health.PROBLEM),
+        (
+            {"write_behind": pb.WriteBehindStats(lost=3)},
+            "3 buffered states were given up",
+            Health.WARNING,
+        ),
+        (
+            {"write_behind": pb.WriteBehindStats(pending=2, oldest_age_s=60.4, max_age_s=0.5)},
+            "2 buffered states cannot be written, the oldest for 60 s",
+            Health.PROBLEM,
+        ),
         ({"silent_workers": 1}, "1 workers do not answer", Health.WARNING),
         (
             {"pools": [pb.PoolStats(path=OPTIMIZED, pool_size=2, max_overflow=1, checked_out=3)]},

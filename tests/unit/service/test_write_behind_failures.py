@@ -303,6 +303,7 @@ async def test_an_attempt_that_outlives_the_server_is_counted_once(
     await draining
     assert counts(world).lost == 1
     caplog.clear()
+    world.clock.advance(100)
     goes_on.set()
     while world.detached.running:
         await asyncio.sleep(0)
