@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import growth
-from benchmarks.bench import Bench, rotated
+from benchmarks.bench import Bench, Plan, rotated
 from benchmarks.processes import Server
 from benchmarks.scenarios import MeasureRound
 
@@ -24,8 +24,8 @@ CONNECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Point:
-    """One value of one axis."""
+class Point:
+    """One value of one axis, and what the load process is told for it."""
 
     contender: str
     concurrency: int
@@ -47,8 +47,8 @@ async def open_growth(bench: Bench) -> AsyncIterator[MeasureRound]:
             )
             for workers in growth.WORKERS
         }
-        points = tuple(_points(bench))
-        for versions, runs in _histories(bench):
+        points = tuple(points_of(bench.plan))
+        for versions, runs in _histories(bench.plan):
             await bench.send(
                 servers[1],
                 kind="prepare",
@@ -60,17 +60,18 @@ async def open_growth(bench: Bench) -> AsyncIterator[MeasureRound]:
         yield partial(_measure, bench, servers, points)
 
 
-def _histories(bench: Bench) -> Iterator[tuple[int, int]]:
+def _histories(plan: Plan) -> Iterator[tuple[int, int]]:
     """How long histories are, and how many runs have one; a short benchmark has no long ones."""
-    longest = bench.plan.scaled(growth.HISTORIES[-1])
+    longest = plan.scaled(growth.HISTORIES[-1])
     for versions in growth.HISTORIES:
         if versions <= longest:
-            yield versions, bench.plan.scaled(HISTORY_RUNS[versions], least=2)
+            yield versions, plan.scaled(HISTORY_RUNS[versions], least=2)
 
 
-def _points(bench: Bench) -> Iterator[_Point]:
+def points_of(plan: Plan) -> Iterator[Point]:
+    """Everything that a round measures."""
     for size in growth.SIZES:
-        yield _Point(
+        yield Point(
             contender=growth.by_size(size),
             concurrency=growth.SIZES_AT,
             spec={
@@ -79,21 +80,21 @@ def _points(bench: Bench) -> Iterator[_Point]:
                 "runs": RUNS if size < 100 * growth.KIB else LARGE_RUNS,
             },
         )
-    for versions, runs in _histories(bench):
-        yield _Point(
+    for versions, runs in _histories(plan):
+        yield Point(
             contender=growth.by_history(versions),
             concurrency=growth.HISTORIES_AT,
             spec={"prefix": f"history{versions}", "runs": runs},
         )
     for concurrency in growth.CONCURRENCIES:
-        yield _Point(
+        yield Point(
             contender=growth.BY_CONCURRENCY,
             concurrency=concurrency,
             spec={"prefix": f"concurrency{concurrency}"},
         )
     for workers in growth.WORKERS:
         for concurrency in growth.WORKERS_AT:
-            yield _Point(
+            yield Point(
                 contender=growth.by_workers(workers),
                 concurrency=concurrency,
                 workers=workers,
@@ -102,7 +103,7 @@ def _points(bench: Bench) -> Iterator[_Point]:
 
 
 async def _measure(
-    bench: Bench, servers: dict[int, Server], points: tuple[_Point, ...], number: int
+    bench: Bench, servers: dict[int, Server], points: tuple[Point, ...], number: int
 ) -> None:
     if number >= (1 if bench.plan.is_quick else ROUNDS):
         return

@@ -3,10 +3,12 @@
 import pytest
 
 from benchmarks import growth
+from benchmarks.bench import Plan
 from benchmarks.growth import AXES, render_growth
+from benchmarks.load import Spec
 from benchmarks.measurements import Measurement, Rounds
 from benchmarks.report import render_contenders
-from benchmarks.scenarios.growth import HISTORY_RUNS
+from benchmarks.scenarios.growth import HISTORY_RUNS, points_of
 
 
 def measured() -> Rounds:
@@ -50,6 +52,31 @@ def test_growth_is_not_told_twice() -> None:
 def test_every_history_has_runs() -> None:
     assert set(HISTORY_RUNS) == set(growth.HISTORIES)
     assert max(runs * versions for versions, runs in HISTORY_RUNS.items()) <= 20_000
+
+
+def test_a_full_run_measures_every_value_of_every_axis() -> None:
+    points = list(points_of(Plan()))
+    wanted = {(name, at) for axis in AXES for _, name, at in axis.points}
+    assert {(point.contender, point.concurrency) for point in points} == wanted
+    assert len(points) == len(wanted)
+
+
+def test_a_first_look_has_no_long_histories() -> None:
+    contenders = {point.contender for point in points_of(Plan(scale=0.2))}
+    assert growth.by_history(1_000) in contenders
+    assert growth.by_history(10_000) not in contenders
+
+
+def test_the_load_process_understands_every_point() -> None:
+    for point in points_of(Plan()):
+        Spec(
+            kind="save",
+            port=1,
+            path="",
+            concurrency=point.concurrency,
+            recording="",
+            **{"prefix": "", **point.spec},
+        )
 
 
 @pytest.mark.parametrize(
