@@ -143,6 +143,8 @@ class Fleet:
             assert self.sent[_number(loaded)][2] == self.sent[last][2]
 
     async def delete(self, server: int, run: RunKey) -> None:
+        # What is held is written first, and must be seen before it goes.
+        await self.worlds[server].facade.write_behind.settled(run)
         await self._look()
         self.wrote[run].add(server)
         try:
@@ -171,6 +173,8 @@ class Fleet:
         """A server is gone with what it held, and another one takes its place."""
         self.worlds[server] = await self._new()
         self.buffered[server] = 0
+        # The new one has answered nothing yet.
+        self.acked = {n: ack for n, ack in self.acked.items() if self.sent[n][0] != server}
         for run in RUNS:
             self.entries.pop((server, run), None)
             # Its last answers may be gone with it.
