@@ -1,6 +1,7 @@
 """What `statekeep doctor` finds beyond this process: the database, a server, the collector."""
 
 import asyncio
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +24,16 @@ OLDEST_POSTGRESQL = 15
 
 CONNECT_TIMEOUT_S = 3.0
 
+CURES = {
+    "UNREACHABLE": "start it, or correct address, user and password in STATEKEEP_DATABASE_URL; "
+    "`psql` with the same URL says more",
+    "LOCKED": "end what holds it: a SQLite file is for one server",
+    "READ_ONLY": "point STATEKEEP_DATABASE_URL to the primary, or correct the modes of the file",
+    "FULL": "free some space on the disk of the database",
+    "TIMEOUT": "look for slow disks and locks in the database",
+}
+"""What to do where the database does not answer, by the cause of the error."""
+
 
 async def check_database(settings: Settings) -> list[Finding]:
     """Ask the database."""
@@ -35,9 +46,16 @@ async def check_database(settings: Settings) -> list[Finding]:
     try:
         facts = await examine(settings.database_url, SystemClock())
     except StateError as error:
-        cure = "start it, or correct STATEKEEP_DATABASE_URL"
-        return [problem("database", error.message, cure)]
+        return [_no_database(error, settings)]
     return list(_on_database(facts, settings))
+
+
+def _no_database(error: StateError, settings: Settings) -> Finding:
+    """Say where it was looked for, without the secrets of the URL, and what to do."""
+    address = urlsplit(settings.database_url)
+    where = f"{address.hostname}: " if address.hostname else ""
+    cure = CURES.get(error.metadata.get("cause", ""), CURES["UNREACHABLE"])
+    return problem("database", f"{where}{error.message}", cure)
 
 
 def _on_database(facts: "DatabaseFacts", settings: Settings) -> Iterator[Finding]:
@@ -194,6 +212,12 @@ async def _knock(variable: str, endpoint: str) -> Finding:
             _, writer = await asyncio.open_connection(host, port)
         writer.close()
     except (OSError, TimeoutError) as error:
-        why = getattr(error, "strerror", None) or "no answer"
-        return warning("telemetry", f"{host}:{port} cannot be reached: {why}", cure)
+        return warning("telemetry", f"{host}:{port} cannot be reached: {_why(error)}", cure)
     return ok("telemetry", f"{host}:{port} takes connections")
+
+
+def _why(error: OSError) -> str:
+    """Say why nothing answered, by the system's word: asyncio's own repeats the address."""
+    if error.errno is not None and error.errno > 0:  # below are those of looking up names
+        return os.strerror(error.errno)
+    return error.strerror or "no answer"

@@ -1,6 +1,7 @@
 """What `statekeep doctor` sees in settings and files: contradictions, surprises, open doors."""
 
 import os
+import ssl
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,7 +99,7 @@ def _nonsense(options: ServeOptions) -> Iterator[Finding]:
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
-    """Look at the modes of the files that hold secrets."""
+    """Look at the files of TLS: whether they fit, and whether the key is kept from others."""
     path = settings.tls_key_path
     if path is None:
         return
@@ -108,6 +109,22 @@ def check_files(settings: Settings) -> Iterator[Finding]:
         yield problem("TLS key", f"{path}: {error.strerror}", "correct STATEKEEP_TLS_KEY")
         return
     yield _private("TLS key", path, mode)
+    yield _pair(str(settings.tls_certificate_path), path)
+
+
+def _pair(certificate: str, key: str) -> Finding:
+    about = "TLS"
+    try:
+        # Without a password: the server does not ask for one either.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, lambda: "")
+    except ssl.SSLError:  # what OpenSSL says of a file, PEM lib, helps nobody
+        why = "not PEM, or not a pair"
+    except OSError as error:
+        why = error.strerror or "no such file"
+    else:
+        return ok(about, f"{key} is the key of {certificate}")
+    cure = "give a certificate and its key, both PEM: STATEKEEP_TLS_CERT and STATEKEEP_TLS_KEY"
+    return problem(about, f"{certificate} and {key} cannot be used: {why}", cure)
 
 
 def _private(about: str, path: str | Path, mode: int) -> Finding:

@@ -13,7 +13,13 @@ from statekeep._admin_answers import server_info, server_stats
 from statekeep.v1 import admin_service_pb2 as pb
 from statekeep.v1 import agent_state_pb2
 from statekeep_server import __version__
-from statekeep_server.cli.check_outside import _on_database, _on_server, check_collector
+from statekeep_server.cli.check_outside import (
+    _no_database,
+    _on_database,
+    _on_server,
+    check_collector,
+    check_database,
+)
 from statekeep_server.cli.check_settings import (
     LITTLE_ROOM,
     NO_ROOM,
@@ -24,7 +30,9 @@ from statekeep_server.cli.check_settings import (
 )
 from statekeep_server.cli.findings import Finding, Health
 from statekeep_server.config import Settings
+from statekeep_server.domain.errors import StorageUnavailable
 from statekeep_server.storage.checkup import DatabaseFacts
+from tests.support.tls import CERTIFICATE, KEY
 
 OPTIMIZED = agent_state_pb2.SERVING_PATH_OPTIMIZED
 SQLITE = "sqlite:///a.db"
@@ -117,11 +125,12 @@ def test_debug_is_worth_a_note() -> None:
 
 
 def test_a_key_for_everybody_is_a_problem(tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.write_text("secret")
-    settings = replace(POSTGRESQL, tls_key_path=str(key))
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    key.write_text(KEY)
+    certificate.write_text(CERTIFICATE)
+    settings = replace(POSTGRESQL, tls_key_path=str(key), tls_certificate_path=str(certificate))
     key.chmod(0o640)
-    (found,) = check_files(settings)
+    found, _ = check_files(settings)
     assert (found.health, found.cure) == (Health.PROBLEM, f"chmod 600 {key}")
     assert "mode 0640" in found.found
     key.chmod(0o600)
@@ -129,6 +138,24 @@ def test_a_key_for_everybody_is_a_problem(tmp_path: Path) -> None:
     key.unlink()
     assert the(check_files(settings), "No such file").health is Health.PROBLEM
     assert not list(check_files(POSTGRESQL))
+
+
+@pytest.mark.parametrize(
+    ("certificate", "why"), [("nonsense", "not PEM, or not a pair"), (None, "No such file")]
+)
+def test_a_certificate_that_cannot_be_used_is_a_problem(
+    tmp_path: Path, certificate: str | None, why: str
+) -> None:
+    key, path = tmp_path / "key", tmp_path / "certificate"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    if certificate is not None:
+        path.write_text(certificate)
+    settings = replace(POSTGRESQL, tls_key_path=str(key), tls_certificate_path=str(path))
+    found = the(check_files(settings), "cannot be used")
+    assert found.health is Health.PROBLEM
+    assert why in found.found
+    assert "STATEKEEP_TLS_CERT" in found.cure
 
 
 def test_a_database_file_and_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +294,31 @@ async def test_a_collector_is_knocked_at() -> None:
         (answers,) = await check_collector({variable: f"http://user:hunter2@127.0.0.1:{port}/"})
     assert (closed.health, answers.health) == (Health.WARNING, Health.OK)
     assert variable in closed.cure
+    assert closed.found == f"127.0.0.1:{port} cannot be reached: Connection refused"
     assert "hunter2" not in repr(answers)
+
+
+async def test_a_collector_whose_name_nobody_knows() -> None:
+    (found,) = await check_collector({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://no.invalid:4317"})
+    assert found.health is Health.WARNING
+    assert "no.invalid:4317 cannot be reached" in found.found
+    assert "Unknown error" not in found.found
+
+
+async def test_a_database_that_is_away_is_named_without_its_password() -> None:
+    url = "postgresql+asyncpg://me:hunter2@127.0.0.1:1/x"
+    (found,) = await check_database(Settings(database_url=url))
+    assert found.health is Health.PROBLEM
+    assert found.found.startswith("127.0.0.1: the database cannot serve this now")
+    assert "hunter2" not in repr(found)
+    assert "psql" in found.cure
+
+
+@pytest.mark.parametrize(("cause", "words"), [("LOCKED", "holds it"), ("OTHER", "start it")])
+def test_the_cause_says_what_to_do(cause: str, words: str) -> None:
+    found = _no_database(StorageUnavailable(cause), Settings(database_url=SQLITE))
+    assert words in found.cure
+    assert not found.found.startswith(":")
 
 
 @pytest.mark.parametrize("endpoint", ["http://", "http://[x", "http://host:notaport"])
