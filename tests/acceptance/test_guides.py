@@ -24,7 +24,7 @@ NOT_RUN = {
 }
 """Commands that do not run as they stand, and why."""
 
-FILLED_IN = {"RUN": "run-1", "N": "1"}
+FILLED_IN = {"RUN": "run-1", "N": "1", "HOST:PORT": "127.0.0.1:50551"}
 """What the guides leave to the reader."""
 
 SYMPTOMS = (
@@ -79,7 +79,8 @@ def run_all(found: list[str], target: str) -> list[str]:
         line = runnable(each)
         if line is None:
             continue
-        done = CliRunner().invoke(app, shlex.split(line)[1:], catch_exceptions=False)
+        words = shlex.split(line.replace(FILLED_IN["HOST:PORT"], target))[1:]
+        done = CliRunner().invoke(app, words, catch_exceptions=False)
         if done.exit_code != 0:
             failed.append(f"{each}: {done.exit_code}\n{done.output}")
     return failed
