@@ -229,7 +229,6 @@ async def open_facade(
         await stack.enter_async_context(
             sweeping(
                 stores[0],
-                clock,
                 interval_s=settings.sweep_interval_s,
                 batch_rows=settings.sweep_batch_rows,
                 request_result_ttl_s=settings.request_result_ttl_s,

@@ -59,11 +59,11 @@ def asked(service: str) -> health_pb2.HealthCheckRequest:
 
 
 async def test_a_server_that_works_is_serving(wire: Wire) -> None:
-    for service in ("", STATE_SERVICE, ADMIN_SERVICE):
+    for service in ("", STATE_SERVICE, ADMIN_SERVICE, "database"):
         assert (await wire.health.Check(asked(service))).status == SERVING
     listed = (await wire.health.List(health_pb2.HealthListRequest())).statuses
     assert {name: answer.status for name, answer in listed.items()} == dict.fromkeys(
-        ("", STATE_SERVICE, ADMIN_SERVICE), SERVING
+        ("", STATE_SERVICE, ADMIN_SERVICE, "database"), SERVING
     )
 
 
@@ -87,7 +87,8 @@ async def test_health_follows_the_database_and_admin_answers_without_it(path: Pa
         assert (await watch.read()).status == SERVING
         store.always["check"] = StorageUnavailable("UNREACHABLE")
         assert (await watch.read()).status == NOT_SERVING
-        assert (await wire.health.Check(asked(""))).status == NOT_SERVING
+        for name in ("", "database"):
+            assert (await wire.health.Check(asked(name))).status == NOT_SERVING
         assert (await wire.health.Check(asked(ADMIN_SERVICE))).status == SERVING
         await wire.admin.GetStats(admin_pb.GetStatsRequest())
         store.always.clear()

@@ -161,6 +161,7 @@ KNOBS = (
     Knob("write_behind_max_bytes", None, "STATEKEEP_WRITE_BEHIND_MAX_BYTES", parse_count),
     Knob("write_behind_give_up_s", None, "STATEKEEP_WRITE_BEHIND_GIVE_UP", parse_seconds),
     Knob("metrics_port", "--metrics-port", "STATEKEEP_METRICS_PORT", parse_port),
+    Knob("drain_timeout_s", None, "STATEKEEP_DRAIN_TIMEOUT", parse_seconds),
     Knob("token", "--token", "STATEKEEP_TOKEN", parse_text),
     Knob("tls_certificate_path", "--tls-cert", "STATEKEEP_TLS_CERT", parse_text),
     Knob("tls_key_path", "--tls-key", "STATEKEEP_TLS_KEY", parse_text),

@@ -9,18 +9,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from statekeep_server.domain.errors import StateError
-from statekeep_server.service.ports import Clock, StateStore
+from statekeep_server.domain.model import RunKey
+from statekeep_server.service.ports import Probe, StateStore
 
 logger = logging.getLogger("statekeep.sweeper")
 
 MICROSECONDS = 1_000_000
 
 
-async def sweep_once(
-    store: StateStore, clock: Clock, *, batch_rows: int, request_result_ttl_s: float
-) -> int:
+NO_RUN = Probe(RunKey("", ""), "")
+"""No run is called so."""
+
+
+async def sweep_once(store: StateStore, *, batch_rows: int, request_result_ttl_s: float) -> int:
     """Delete everything that is due, a batch at a time; return how many rows went."""
-    before_us = clock.now_us() - int(request_result_ttl_s * MICROSECONDS)
+    # By the database's clock: where this machine's jumped, a retry would be a second save.
+    (standing,) = await store.barrier([NO_RUN])
+    before_us = standing.now_us - int(request_result_ttl_s * MICROSECONDS)
     total = 0
     while True:
         rows = await store.sweep(limit=batch_rows, request_results_before_us=before_us)
@@ -32,7 +37,6 @@ async def sweep_once(
 @asynccontextmanager
 async def sweeping(
     store: StateStore,
-    clock: Clock,
     *,
     interval_s: float,
     batch_rows: int,
@@ -45,7 +49,7 @@ async def sweeping(
             await asyncio.sleep(interval_s)
             try:
                 rows = await sweep_once(
-                    store, clock, batch_rows=batch_rows, request_result_ttl_s=request_result_ttl_s
+                    store, batch_rows=batch_rows, request_result_ttl_s=request_result_ttl_s
                 )
             except StateError as error:
                 logger.warning("Sweep failed: reason=%s", error.reason)

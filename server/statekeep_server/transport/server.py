@@ -33,6 +33,10 @@ STATE_SERVICE = agent_state_service_pb2.DESCRIPTOR.services_by_name["AgentStateS
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
+DATABASE = "database"
+"""The name under which health tells of the database itself, as of a service."""
+NEED_DATABASE = (OVERALL, STATE_SERVICE, DATABASE)
+
 OPEN_ENDED = frozenset({f"/{STATE_SERVICE}/SaveAgentStateStream"})
 """Streams that last as long as their client likes; each save in them has a deadline."""
 
@@ -86,7 +90,7 @@ async def serve(
         open_ended=OPEN_ENDED,
         calls=calls,
     )
-    health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE))
+    health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE, DATABASE))
     admin = AdminServicer(facade, settings, flags, worker)
     state = StateServicer(facade, settings.limits, limiter, draining)
     # The stubs want a whole server; its two ways to register are enough.
@@ -101,7 +105,7 @@ async def serve(
     health.set(True, ADMIN_SERVICE)
     async with (
         telling(worker, admin.own_stats),
-        polled(health, facade.check, OVERALL, STATE_SERVICE, interval_s=health_interval_s),
+        polled(health, facade.check, *NEED_DATABASE, interval_s=health_interval_s),
     ):
         await server.start()
         try:

@@ -27,25 +27,19 @@ async def test_it_sweeps_until_nothing_is_due() -> None:
     async with open_world() as world:
         await save_expiring(world, 5)
         world.clock.advance(2.0)
-        rows = await sweep_once(world.optimized, world.clock, batch_rows=2, request_result_ttl_s=60)
+        rows = await sweep_once(world.optimized, batch_rows=2, request_result_ttl_s=60)
         assert rows >= 5
         assert world.optimized.calls.count("sweep") >= 3
-        assert (
-            await sweep_once(world.memory, world.clock, batch_rows=2, request_result_ttl_s=60) == 0
-        )
+        assert await sweep_once(world.memory, batch_rows=2, request_result_ttl_s=60) == 0
 
 
 async def test_request_results_outlive_their_snapshots_for_the_stated_time() -> None:
     async with open_world() as world:
         await world.facade.save(command(request_id="r"))
         world.clock.advance(60.0)
-        assert (
-            await sweep_once(world.memory, world.clock, batch_rows=9, request_result_ttl_s=61) == 0
-        )
+        assert await sweep_once(world.memory, batch_rows=9, request_result_ttl_s=61) == 0
         world.clock.advance(60.0)  # they go by the minute
-        assert (
-            await sweep_once(world.memory, world.clock, batch_rows=9, request_result_ttl_s=59) == 1
-        )
+        assert await sweep_once(world.memory, batch_rows=9, request_result_ttl_s=59) == 1
 
 
 async def test_a_failed_sweep_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,7 +49,7 @@ async def test_a_failed_sweep_is_tried_again(caplog: pytest.LogCaptureFixture) -
         world.optimized.faults["sweep"] = [StorageUnavailable("LOCKED")]
         caplog.set_level(logging.INFO, logger="statekeep.sweeper")
         async with sweeping(
-            world.optimized, world.clock, interval_s=0.0, batch_rows=10, request_result_ttl_s=60
+            world.optimized, interval_s=0.0, batch_rows=10, request_result_ttl_s=60
         ):
             async with asyncio.timeout(10):
                 while world.optimized.calls.count("sweep") < 4:
