@@ -1,0 +1,74 @@
+"""A server that is told to stop finishes what it has begun, and waits for nobody who hangs."""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from statekeep.v1 import agent_state_service_pb2 as pb
+from statekeep.v1 import agent_state_service_pb2_grpc
+from tests.support.cli_server import cli_server, start
+from tests.support.savers import advance, saving
+from tests.support.wire import save_request
+
+FOREVER = {"STATEKEEP_DRAIN_TIMEOUT": "3600", "ENABLE_OPTIMIZED_PERSISTENCE": "true"}
+"""A drain that waited for anybody who hangs would outlast any test."""
+
+
+async def test_sigterm_during_saves_loses_nothing_and_waits_for_no_idle_client(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    async with (
+        cli_server(tmp_path, database_url=sqlite_url, **FOREVER) as server,
+        grpc.aio.insecure_channel(server.target) as channel,
+        AsyncExitStack() as stack,
+    ):
+        stub: Any = agent_state_service_pb2_grpc.AgentStateServiceStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        # One who sent a save and then says nothing any more, and one who only watches.
+        idle = stub.SaveAgentStateStream()
+        await idle.write(pb.SaveAgentStateStreamRequest(save=save_request(run_id="idle")))
+        await idle.read()
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        port = server.target.partition(":")[2]
+        async with saving(channel, 4) as savers:
+            await advance(savers, 5)
+            server.process.send_signal(signal.SIGTERM)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await server.process.wait() == 0
+            # Those who insist go on where it left them, and find all that they were told.
+            again = await start(
+                tmp_path, "--port", port, database_url=sqlite_url, stderr=None, **FOREVER
+            )
+            stack.push_async_callback(again.end, signal.SIGKILL)
+            await advance(savers, 2)
+    assert '"Stopped"' in server.log
+
+
+@pytest.mark.postgresql
+async def test_a_second_signal_ends_a_drain_that_waits(tmp_path: Path, postgresql_url: str) -> None:
+    engine = create_async_engine(postgresql_url)
+    async with (
+        cli_server(tmp_path, database_url=postgresql_url, **FOREVER) as server,
+        grpc.aio.insecure_channel(server.target) as channel,
+        engine.connect() as holding,
+    ):
+        stub: Any = agent_state_service_pb2_grpc.AgentStateServiceStub(channel)
+        await stub.SaveAgentState(save_request(run_id="held"))
+        await holding.exec_driver_sql("select * from heads for update")
+        held = stub.SaveAgentState(save_request({"step": 2}, run_id="held"))
+        saving_held = asyncio.ensure_future(held)
+        await server.logged("Optimized persistence failed")  # it waits on standard now
+        server.process.send_signal(signal.SIGTERM)
+        await server.logged("Stopping")
+        assert await server.end() == 130
+        with pytest.raises(grpc.aio.AioRpcError):
+            await saving_held
+    await engine.dispose()
