@@ -114,8 +114,10 @@ async def one_save_although_cut(
     request = save_request(
         {"step": "cut"}, run_id=run_id, checkpoint_type=MANUAL, request_id="cut-save"
     )
-    # On the optimized path a known run is saved in one statement, which is its own transaction.
-    cutter.armed = b"SELECT 1\x00" if known and path is Path.OPTIMIZED else COMMITTED
+    # One statement, which is its own transaction, saves on the standard path, and a known run on
+    # the optimized one.
+    cutter.after = b'"cut"'
+    cutter.armed = b"SELECT 1\x00" if known or path is Path.STANDARD else COMMITTED
     try:
         answer = await wire.state.SaveAgentState(request, timeout=30)
     except grpc.aio.AioRpcError:

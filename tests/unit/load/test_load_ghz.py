@@ -148,7 +148,7 @@ async def test_ghz_is_asked_to_end_when_its_time_is_over(tmp_path: Path) -> None
     report, output = tmp_path / "report", tmp_path / "out"
     report.write_bytes(orjson.dumps(EMPTY))
     ghz = fake_ghz(tmp_path, f"trap 'mv {report} {output}; exit' INT; while :; do sleep 0.01; done")
-    read = await run_ghz(ghz, order(max_duration_s=1), output)
+    read = await run_ghz(ghz, order(max_duration_s=3), output)
     assert read.calls == 0
     assert not output.exists()
 
