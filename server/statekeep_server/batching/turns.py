@@ -72,7 +72,7 @@ class Turn(Generic[K]):
         self._turns = turns
         self._key = key
         self._line: _Line | None = None
-        self._coming_back: tuple[_Line, asyncio.Future[None]] | None = None
+        self._place: tuple[_Line, asyncio.Future[None]] | None = None
         self._returns = False
         self._has_queued = False
 
@@ -83,15 +83,21 @@ class Turn(Generic[K]):
             self._line.held = self._returns = True
         return self._line is not None
 
+    def stand(self) -> None:
+        """Stand in line now, for work that enters its turn a moment later."""
+        if not self.take() and self._place is None:
+            line = self._turns.join(self._key)
+            self._stand_in(line, line.arriving)
+
     async def enter(self) -> None:
         """Wait for the turn; nothing to do where it is held."""
         if self._line is not None:
             return
-        back, self._coming_back = self._coming_back, None
-        line = self._turns.join(self._key) if back is None else back[0]
+        place, self._place = self._place, None
+        line = self._turns.join(self._key) if place is None else place[0]
         try:
-            if back is not None:
-                await line.given(back[1])
+            if place is not None:
+                await line.given(place[1])
             elif line.held:
                 await line.wait_behind(line.returning if self._returns else line.arriving)
             while line.returning and not self._returns:
@@ -105,11 +111,11 @@ class Turn(Generic[K]):
     def leave(self) -> None:
         """Let the next one have its turn; nothing to do where it is not held."""
         line, self._line = self._line, None
-        back, self._coming_back = self._coming_back, None
-        if back is not None and back[1].cancel():
-            self._turns.part(self._key)  # it did not come back after all
-        elif back is not None:
-            line = back[0]
+        place, self._place = self._place, None
+        if place is not None and place[1].cancel():
+            self._turns.part(self._key)  # it never entered
+        elif place is not None:
+            line = place[0]
         if line is not None:
             line.pass_on()
             self._turns.part(self._key)
@@ -120,9 +126,13 @@ class Turn(Generic[K]):
         Or what was queued and has failed would be overtaken by what is to come after it.
         """
         line = self._turns.join(self._key)
+        self._stand_in(line, line.returning)
+
+    def _stand_in(self, line: _Line, waiting: deque[asyncio.Future[None]]) -> None:
+        """Take a place at the end of a queue of a line that is joined."""
         waiter = asyncio.get_running_loop().create_future()
-        self._coming_back = line, waiter
-        line.returning.append(waiter)
+        self._place = line, waiter
+        waiting.append(waiter)
         if not line.held:
             line.held = True
             line.pass_on()

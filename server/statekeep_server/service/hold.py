@@ -17,7 +17,8 @@ class Hold:
         self._holders = 1
 
     def share(self) -> Self:
-        """Hold it once more."""
+        """Hold it once more, in line: whoever it is shared with begins a moment later."""
+        self._turn.stand()
         self._holders += 1
         return self
 

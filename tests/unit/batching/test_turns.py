@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from statekeep_server.batching.turns import Turns
+from statekeep_server.batching.turns import Turn, Turns
 
 
 async def test_work_of_one_key_runs_in_order_of_arrival() -> None:
@@ -131,3 +131,21 @@ async def test_only_the_holder_may_ask() -> None:
         turn.leave()
         with pytest.raises(RuntimeError, match="not held"):
             turn.queue(asyncio.get_running_loop().create_future())
+
+
+async def test_work_may_stand_in_line_before_it_enters() -> None:
+    turns: Turns[str] = Turns()
+    order: list[int] = []
+    places = [Turn(turns, "run") for _ in range(4)]
+    for place in places:
+        place.stand()
+
+    async def work(number: int) -> None:
+        await places[number].enter()
+        order.append(number)
+        places[number].leave()
+
+    places[2].leave()  # it never enters
+    await asyncio.gather(*(work(number) for number in (3, 1, 0)))
+    assert order == [0, 1, 3]
+    assert len(turns) == 0

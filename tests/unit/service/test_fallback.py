@@ -361,3 +361,17 @@ async def test_a_failed_write_is_not_remembered(world: World) -> None:
     assert (ack.result.outcome, ack.result.version) == (Outcome.PERSISTED, 1)
     loaded = await world.facade.load(RUN, Newest())
     assert loaded.snapshot.state == command(A).state
+
+
+async def test_a_save_that_the_path_does_not_take_keeps_its_place(world: World) -> None:
+    break_append(world)
+    for step in range(5):
+        await world.facade.save(command({"step": step}))
+    resting = await world.facade.begin_save(command({"step": "resting"}))
+    world.flags = Flags(enable_optimized_persistence=False)
+    after = await world.facade.begin_save(command({"step": "after"}))
+    first, second = await asyncio.gather(resting, after)
+    assert first.fallback_cause is not None
+    assert first.fallback_cause.reason == CircuitOpen.reason
+    assert second.fallback_cause is None
+    assert first.result.version < second.result.version
