@@ -40,17 +40,20 @@ LATE_LAWS = "tests/property/test_write_behind_laws.py"
 
 ANSWER_FROM_CACHE = (
     STATE_SERVICE,
-    "        if self._route(save, cached, turn) is Route.LOCK:\n            return None\n",
     """\
-        if self._route(save, cached, turn) is Route.LOCK:
-            return None
-        if cached is not None:
-            from statekeep_server.domain.model import Reason
-            return SaveResult(
-                outcome=Outcome.SKIPPED, reason=Reason.UNCHANGED, snapshot_id="",
-                version=cached.version, state_sha256=b"", comparison_hash=b"",
-                changed_fields=(), changed_fields_truncated=False, request_id="",
-            )
+            if cached is None or cached.comparison_hash == save.comparison_hash:
+                result = await self._through_barrier(save, deadline)
+""",
+    """\
+            if cached is None:
+                result = await self._through_barrier(save, deadline)
+            elif cached.comparison_hash == save.comparison_hash:
+                from statekeep_server.domain.model import Reason
+                result = SaveResult(
+                    outcome=Outcome.SKIPPED, reason=Reason.UNCHANGED, snapshot_id="",
+                    version=cached.version, state_sha256=b"", comparison_hash=b"",
+                    changed_fields=(), changed_fields_truncated=False, request_id="",
+                )
 """,
 )
 
@@ -61,12 +64,11 @@ MUTANTS = (
             ANSWER_FROM_CACHE,
             (
                 STATE_SERVICE,
-                "            before = turn.queued\n"
-                "            await self._forget(save.command.key)\n",
-                "            before = turn.queued\n"
-                "            if self.heads is not None:\n"
-                "                await self.heads.put("
-                "save.command.key, CachedHead(1, save.comparison_hash))\n",
+                "        await self._forget(save.command.key)\n        if self.groups is None:\n",
+                "        if self.heads is not None:\n"
+                "            await self.heads.put("
+                "save.command.key, CachedHead(1, save.comparison_hash))\n"
+                "        if self.groups is None:\n",
             ),
         ),
         (f"{FALLBACK}::test_a_failed_write_is_not_remembered",),
@@ -190,7 +192,7 @@ MUTANTS = (
         "10a-expired-snapshots-are-returned",
         (
             (
-                "storage/reading.py",
+                "storage/chains.py",
                 "    return or_(expires.is_(None), expires > dialect.now_us)\n",
                 "    return or_(expires.is_(None), expires > 0)\n",
             ),
@@ -201,10 +203,9 @@ MUTANTS = (
         "10b-a-snapshot-is-found-from-another-run",
         (
             (
-                "storage/reading.py",
-                "        .where(of_run, selected)\n",
-                '        .where(snapshots.c.tenant == bindparam("tenant"), '
-                'or_(snapshots.c.run_id == bindparam("run_id"), True), selected)\n',
+                "storage/chains.py",
+                "snapshots.c.run_id == run_id, selected)",
+                'or_(snapshots.c.run_id == run_id, snapshots.c.run_id != ""), selected)',
             ),
         ),
         ("tests/conformance",),

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from statekeep_server.bench.server_process import end
+
 Seen = TypeVar("Seen")
 
 HOST = "127.0.0.1"
 POLL_S = 0.1
-STOP_TIMEOUT_S = 10.0
-"""More than Jaeger and Prometheus take to close their memory and their files."""
 
 
 class Failed(Exception):
@@ -54,7 +54,7 @@ async def running(
     try:
         yield process
     finally:
-        await asyncio.shield(_end(process))
+        await asyncio.shield(end(process))
 
 
 async def until(
@@ -117,15 +117,3 @@ def last_line(log: Path | None) -> str:
     """The last line that says anything."""
     lines = log.read_text(errors="replace").split("\n") if log and log.exists() else []
     return next((line for line in reversed(lines) if line.strip()), "")
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

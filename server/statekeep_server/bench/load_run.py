@@ -5,7 +5,7 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -13,10 +13,10 @@ import orjson
 from statekeep import AsyncClient, StatekeepError
 from statekeep_server.bench.load_figures import LoadFigures, figures_of
 from statekeep_server.bench.load_plan import LoadPlan
+from statekeep_server.bench.server_process import end
 
 LINE_BYTES = 1 << 24
 """More than histograms and errors take."""
-STOP_TIMEOUT_S = 10.0
 DELETED_AT_ONCE = 32
 
 
@@ -100,19 +100,7 @@ async def _process() -> AsyncIterator[Process]:
     try:
         yield process
     finally:
-        await asyncio.shield(_end(process))
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        await asyncio.shield(end(process))
 
 
 def _send(process: Process, line: bytes) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -40,7 +40,7 @@ class ServerProcess:
 
     async def kill(self) -> None:
         """End it at once with SIGKILL, as a crash does."""
-        await _end(self._process, signal.SIGKILL)
+        await end(self._process, signal.SIGKILL)
 
 
 @asynccontextmanager
@@ -84,7 +84,7 @@ async def server_process(
         port = await _wait_for_port(process, port_file, log_file)
         yield ServerProcess(process, port)
     finally:
-        await asyncio.shield(_end(process, signal.SIGTERM))
+        await asyncio.shield(end(process))
 
 
 def _environment(ours: Mapping[str, str], *, database_url: str, optimized: bool) -> dict[str, str]:
@@ -120,11 +120,12 @@ def _last_words(log_file: Path) -> str:
     return "; ".join(own) or lines[-1]
 
 
-async def _end(process: Process, how: signal.Signals) -> None:
+async def end(process: Process, how: signal.Signals = signal.SIGTERM) -> None:
     """Send a signal and wait; a process that ignores it for too long is killed."""
     if process.returncode is not None:
         return
-    process.send_signal(how)
+    with suppress(ProcessLookupError):  # it ended, and nobody has told us yet
+        process.send_signal(how)
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
