@@ -26,7 +26,6 @@ EVALUATIONS = 4
 EMPTY_WHERE_ALL_IS_WELL = {
     "StatekeepStateCorrupt": "counts from the first one on, and there was none",
     "StatekeepOverloaded": "likewise",
-    "StatekeepLogsDropped": "servers do not export this metric yet",
 }
 """Rules that have no data on a healthy server, and why."""
 
