@@ -99,7 +99,7 @@ def recording_of(path: Path | None) -> Path:
     """The recording, made from the demo's agent where none is given. Exits if it is none."""
     made = ROOT / "build" / "recording.jsonl.gz"
     path = path or made
-    if path == made and not path.exists():
+    if path.resolve() == made and not path.exists():
         path.parent.mkdir(exist_ok=True)
         write_trajectories(path, record(runs=40, steps=40, seed=1))
     try:
