@@ -97,14 +97,22 @@ async def _open_telemetry(
 
 
 async def run_server(
-    settings: Settings, *, on_ready: Callable[[RunningServer], None] | None = None
+    settings: Settings,
+    *,
+    on_ready: Callable[[RunningServer], None] | None = None,
+    on_stopping: Callable[[bool], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the drain at once."""
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the drain at once.
+
+    `on_stopping` is told of each signal, with True from the second on.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     serving = asyncio.current_task()
 
     def on_signal() -> None:
+        if on_stopping is not None:
+            on_stopping(stop.is_set())
         if stop.is_set() and serving is not None:
             serving.cancel()
         stop.set()

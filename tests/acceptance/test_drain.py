@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from statekeep.v1 import agent_state_service_pb2 as pb
 from statekeep.v1 import agent_state_service_pb2_grpc
-from tests.support.cli_server import cli_server, start
+from tests.support.cli_server import CliServer, cli_server, start
+from tests.support.postgres import run_postgresql
 from tests.support.savers import advance, saving
 from tests.support.wire import save_request
 
@@ -72,3 +73,41 @@ async def test_a_second_signal_ends_a_drain_that_waits(tmp_path: Path, postgresq
         with pytest.raises(grpc.aio.AioRpcError):
             await saving_held
     await engine.dispose()
+
+
+async def save_under_way(server: CliServer, stack: AsyncExitStack) -> asyncio.Future[Any]:
+    """Send a save to a server whose database hangs, and wait until that is known there."""
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.target))
+    stub: Any = agent_state_service_pb2_grpc.AgentStateServiceStub(channel)
+    saving: asyncio.Future[Any] = asyncio.ensure_future(
+        stub.SaveAgentState(save_request(run_id="hangs"))
+    )
+    await server.logged("not ready: TIMEOUT")
+    return saving
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(180)  # three servers start, and two wait for the whole of their bound
+async def test_a_database_that_hangs_holds_no_process(tmp_path: Path) -> None:
+    """It is thawed only when all have ended: no answer of it can be what they waited for."""
+    with run_postgresql() as postgresql:
+        async with postgresql.database() as url, AsyncExitStack() as stack:
+            servers = []
+            for name, drain_s, workers in (("twice", 3600, 1), ("once", 0, 1), ("workers", 0, 2)):
+                (tmp_path / name).mkdir()
+                settings = FOREVER | {"STATEKEEP_DRAIN_TIMEOUT": str(drain_s)}
+                opening = cli_server(
+                    tmp_path / name, "--workers", str(workers), database_url=url, **settings
+                )
+                servers.append(await stack.enter_async_context(opening))
+            with postgresql.frozen():
+                saves = [await save_under_way(server, stack) for server in servers]
+                for server in servers:
+                    server.process.send_signal(signal.SIGTERM)
+                await servers[0].logged("Stopping")
+                servers[0].process.send_signal(signal.SIGTERM)
+                codes = [await server.process.wait() for server in servers]
+                refused = await asyncio.gather(*saves, return_exceptions=True)
+    assert codes == [130, 1, 0]  # the supervisor of workers closed all of its own
+    assert all("Ended without closing everything" in server.log for server in servers)
+    assert all(isinstance(error, grpc.aio.AioRpcError) for error in refused)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from statekeep_server.cli import serve_options as options
+from statekeep_server.cli.ending import FORCED_CODE, bounded_end
 from statekeep_server.cli.errors import (
     UNREACHABLE,
     WRONG_USAGE,
@@ -136,11 +137,11 @@ def _run_here(settings: "Settings", tell: Callable[[int], None]) -> None:
     def on_ready(running: "RunningServer") -> None:
         tell(running.port)
 
-    with serving_errors():
+    with serving_errors(), bounded_end(settings.drain_timeout_s) as stopping:
         try:
-            uvloop.run(run_server(settings, on_ready=on_ready))
+            uvloop.run(run_server(settings, on_ready=on_ready, on_stopping=stopping))
         except asyncio.CancelledError:  # a second signal cut the drain short
-            raise typer.Exit(130) from None
+            raise typer.Exit(FORCED_CODE) from None
 
 
 def _run_workers(options: ServeOptions, tell: Callable[[int], None]) -> None:
@@ -168,7 +169,7 @@ def _run_workers(options: ServeOptions, tell: Callable[[int], None]) -> None:
         ended = error.ended
         raise CommandFailed(ended.error, code=ended.code, hint=ended.hint) from None
     if not drained:
-        raise typer.Exit(130)
+        raise typer.Exit(FORCED_CODE)
 
 
 @contextmanager

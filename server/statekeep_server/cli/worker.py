@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 
+from statekeep_server.cli.ending import Stopping, bounded_end
 from statekeep_server.cli.errors import CommandFailed
 from statekeep_server.cli.serve import serving_errors
 from statekeep_server.supervisor.order import Order, read_order
@@ -19,21 +20,26 @@ from statekeep_server.telemetry.process_log import logging_to_stderr
 COMMAND = (sys.executable, "-m", "statekeep_server.cli.worker")
 
 
-async def serve_until_stopped(order: Order) -> None:
+async def serve_until_stopped(order: Order, stopping: Stopping) -> None:
     """Serve until stdin closes or a signal comes, then drain."""
     from statekeep_server.app import open_server  # late: it imports gRPC and SQLAlchemy
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
+    def on_stop() -> None:
+        if not stop.is_set():
+            stopping(False)
+        stop.set()
+
     def on_input() -> None:
         if not os.read(sys.stdin.fileno(), 1024):
             loop.remove_reader(sys.stdin.fileno())
-            stop.set()
+            on_stop()
 
     loop.add_reader(sys.stdin.fileno(), on_input)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_stop)
     async with open_server(order.settings, worker=order.worker):
         tell({"ready": True})
         await stop.wait()
@@ -52,8 +58,9 @@ def main() -> None:
     order = read_order(sys.stdin.buffer)
     with logging_to_stderr(order.log_level, order.log_format, worker=order.worker.index):
         try:
-            with serving_errors():
-                uvloop.run(serve_until_stopped(order))
+            bound = bounded_end(order.settings.drain_timeout_s)
+            with serving_errors(), bound as stopping:
+                uvloop.run(serve_until_stopped(order, stopping))
         except CommandFailed as error:
             tell({"error": str(error), "code": error.code, "hint": error.hint})
             sys.exit(error.code)
