@@ -20,6 +20,8 @@ OVERALL = ""
 """The name under which a probe asks for the server as a whole."""
 MAX_WATCHES = 256
 """Open streams; more than all balancers and proxies of one server together."""
+IN_A_ROW = 2
+"""Answers that change what is said: with more of them it would not be told within two seconds."""
 
 _LOG = logging.getLogger("statekeep.transport.health")
 
@@ -114,13 +116,13 @@ async def polled(
 ) -> AsyncIterator[None]:
     """Keep the state of services equal to what `check` says.
 
-    `check` raises when they are not ready, and has an interval to answer. Two failures in a row
-    make them not ready, so that one slow answer under load does not take a server out of service;
-    one success makes them ready. A state is thus never older than four intervals. It is asked
-    once before this enters.
+    `check` raises when they are not ready, and has an interval to answer. It is asked once before
+    this enters, and that answer holds. From then on it takes IN_A_ROW answers against what is said
+    to change it: one slow answer under load takes no server out of service, and one that comes
+    through by luck brings none back. What is said is thus never older than four intervals.
     """
-    _tell(health, services, await _ask(check, interval_s))
-    task = asyncio.create_task(_poll(health, check, services, interval_s))
+    ready = _tell(health, services, await _ask(check, interval_s))
+    task = asyncio.create_task(_poll(health, check, services, interval_s, ready))
     try:
         yield
     finally:
@@ -131,16 +133,21 @@ async def polled(
 
 
 async def _poll(
-    health: HealthServicer, check: Check, services: tuple[str, ...], interval_s: float
+    health: HealthServicer,
+    check: Check,
+    services: tuple[str, ...],
+    interval_s: float,
+    ready: bool,
 ) -> None:
-    failures = 0
+    against = 0
     try:
         while True:
             await asyncio.sleep(interval_s)
             problem = await _ask(check, interval_s)
-            failures = failures + 1 if problem else 0
-            if failures != 1:
-                _tell(health, services, problem)
+            against = against + 1 if (problem is None) != ready else 0
+            if against == IN_A_ROW:
+                against = 0
+                ready = _tell(health, services, problem)
     finally:
         # Whatever ends the poll, a bug in `check` too: nobody knows any more, so not ready.
         _tell(health, services, "the poll ended")
@@ -158,11 +165,12 @@ async def _ask(check: Check, timeout_s: float) -> str | None:
     return None
 
 
-def _tell(health: HealthServicer, services: tuple[str, ...], problem: str | None) -> None:
-    """Set the states, and log a change."""
-    if not health.set(problem is None, *services):
-        return
-    if problem is None:
-        _LOG.info("ready")
-    else:
-        _LOG.warning("not ready: %s", problem)
+def _tell(health: HealthServicer, services: tuple[str, ...], problem: str | None) -> bool:
+    """Set the states, log a change, and say whether they are ready now."""
+    ready = problem is None
+    if health.set(ready, *services):
+        if ready:
+            _LOG.info("ready")
+        else:
+            _LOG.warning("not ready: %s", problem)
+    return ready

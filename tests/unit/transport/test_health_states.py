@@ -38,7 +38,7 @@ async def test_states_follow_the_check() -> None:
         await database.asked_again(2)
         assert health._states["a"] == NOT_SERVING
         database.error = None
-        await database.asked_again(1)
+        await database.asked_again(2)
         assert health._states["a"] == SERVING
         database.hangs = True
         await database.asked_again(2)
