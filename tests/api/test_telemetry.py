@@ -202,9 +202,10 @@ async def test_nothing_of_a_state_a_user_or_a_token_is_told(
 
 
 @pytest.mark.parametrize("fault", ["refuse", "hang"])
-async def test_a_bad_collector_costs_no_save_and_two_seconds_at_most(
+async def test_a_bad_collector_costs_no_save_and_holds_no_end(
     tmp_path: FilePath, collector: Collector, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3600")  # the library would wait for an hour
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
     setattr(collector, fault, True)
@@ -217,19 +218,15 @@ async def test_a_bad_collector_costs_no_save_and_two_seconds_at_most(
     assert float(sample(page, 'statekeep_telemetry_dropped_total{signal="traces"}')) > 0
 
 
-async def test_a_dead_collector_costs_no_save_and_the_end_is_in_time(
+async def test_a_dead_collector_costs_no_save_and_no_end(
     tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with collecting() as collector:
         endpoint = collector.endpoint
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # nobody listens any more
-    clock = asyncio.get_running_loop().time
-    async with serving(tmp_path) as wire:
+    async with asyncio.timeout(60), serving(tmp_path) as wire:
         for n in range(3):
             await wire.state.SaveAgentState(save_request(run_id=f"run-{n}"), metadata=[SAMPLED])
-        ended = clock()
-    # The library alone would go on for up to ten seconds; the rest is for a slow machine.
-    assert clock() - ended < 8
 
 
 async def test_prometheus_sees_what_the_collector_gets(

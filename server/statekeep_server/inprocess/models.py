@@ -35,6 +35,10 @@ class DeepAgentState(BaseModel):
 class StatePersistenceRequest(BaseModel):
     """One save.
 
+    There is no `write_behind` here, unlike in the contract of the server: what is answered here
+    means committed and has the id of a snapshot, and a buffered state has neither. It would also
+    be held by the process of the agent itself, whose crash is what a checkpoint is for.
+
     Attributes:
         state_data: A dictionary of JSON values, or a pydantic model of them.
         checkpoint_type: In any case; a type that is not known is persisted.
