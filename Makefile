@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
   && { echo "$$python"; break; }; done)
 
 # Two environments: the second holds the code generator, which needs older libraries (decision 0005).
-# A third is made by `make bench` alone, for the rivals and the plots.
+# A third is made for `make bench`, `soak` and `dashboard-picture`: it has the rivals and what draws.
 VENV := .venv
 TOOLS := .venv-tools
 BENCH := .venv-bench
@@ -21,10 +21,10 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve dashboards generate configuration format lint type test test-quick check mutants replay bench soak load lock deploy-tools lint-deploy clean
+.PHONY: help setup demo serve dashboards dashboard-picture generate configuration format lint type test test-quick check mutants replay bench soak load lock deploy-tools lint-deploy clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.installed $(TOOLS)/.installed ## Make the environments, again only after a lock changed
 
@@ -36,6 +36,12 @@ serve: $(VENV)/.installed ## Start a server on the embedded database
 
 dashboards: $(VENV)/.installed ## Write Grafana's dashboards and the tables of their panels
 	@$(BIN)/python -m tools.dashboards
+
+# Four minutes; with AGAIN=1 what was recorded then is drawn again, in seconds.
+AGAIN ?=
+dashboard-picture: $(BENCH)/.installed ## Draw dashboards of a loaded server for the docs (AGAIN=1)
+	@$(BENCH)/bin/python -m tools.dashboards.picture --recording build/dashboards.json \
+	  $(if $(AGAIN),--again)
 
 generate: setup ## Write the generated code again: the stubs and the synchronous client
 	@$(TOOLS)/bin/python tools/generate.py

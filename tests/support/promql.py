@@ -19,7 +19,8 @@ class Named:
 def named(query: str) -> Named:
     """List what a query names. Strings, durations, functions and numbers are no names."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', query)
-    labels = {label.strip() for group in GROUPING.findall(bare) for label in group.split(",")}
+    grouped = (group.split(",") for group in GROUPING.findall(bare))
+    labels = {label.strip() for group in grouped for label in group} - {""}  # `on ()` names none
     bare = GROUPING.sub(" ", bare)
     for matchers in MATCHERS.findall(bare):
         labels |= set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))

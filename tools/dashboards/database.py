@@ -95,9 +95,11 @@ def _operations(board: Dashboard) -> None:
     board.with_panel(
         graph(
             "Duration of operations, 99 %",
-            "99 of 100 operations of the store took at most this time, retries included.",
+            "99 of 100 operations of the store took at most this time, retries included. The axis "
+            "is logarithmic.",
             Query(quantile(0.99, OPERATION, "db_operation_name"), "{{db_operation_name}}"),
             unit="s",
+            log=True,
             width=8,
         )
     )

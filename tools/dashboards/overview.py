@@ -94,10 +94,13 @@ def _what_it_does(board: Dashboard) -> None:
     board.with_panel(
         graph(
             "Duration of saves",
-            "Half of the saves, and 99 of 100, were answered within this time.",
+            "Half of the saves, and 99 of 100, were answered within this time. The axis is "
+            "logarithmic.",
             Query(quantile(0.5, DURATION, "outcome"), "{{outcome}} half"),
             Query(quantile(0.99, DURATION, "outcome"), "{{outcome}} 99 %"),
             unit="s",
+            dashed="99 %",
+            log=True,
         )
     )
     board.with_panel(
@@ -149,7 +152,7 @@ def _how_well(board: Dashboard) -> None:
                 "failed: {{reason}}",
             ),
             unit="ops",
-            width=8,
+            width=6,
         )
     )
     board.with_panel(
@@ -159,17 +162,25 @@ def _how_well(board: Dashboard) -> None:
             "the first error.",
             Query(or_none(rate_by("statekeep_fallbacks_total", "reason"), "reason"), "{{reason}}"),
             unit="ops",
-            width=8,
+            width=6,
         )
     )
     board.with_panel(
         graph(
             "Waiting",
-            "Age of what has waited longest for the next group, and the share of its connections "
-            "that the fullest pool uses.",
-            Query("max(statekeep_queue_age_seconds{$servers})", "oldest in a queue, seconds"),
-            Query(shares.POOL_USE, "pool use, {{path}}"),
-            unit="short",
-            width=8,
+            "Age of what has waited longest for the next group. More than a second is an alert.",
+            Query("max(statekeep_queue_age_seconds{$servers})", "oldest in a queue"),
+            unit="s",
+            width=6,
+        )
+    )
+    board.with_panel(
+        graph(
+            "Pool use by path",
+            "Share of its connections that the fullest pool of each path uses.",
+            Query(shares.POOL_USE, "{{path}}"),
+            unit="percentunit",
+            width=6,
+            most=1,
         )
     )

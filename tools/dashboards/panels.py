@@ -23,6 +23,7 @@ GREEN, YELLOW, RED, BLUE, PURPLE, GREY = "green", "yellow", "red", "blue", "purp
 COLORS = {
     "{{outcome}}": {"PERSISTED": BLUE, "SKIPPED": GREEN, "BUFFERED": PURPLE},
     "{{path}}": {"OPTIMIZED": GREEN, "STANDARD": BLUE},
+    "{{reason}}": {"UNCHANGED": GREEN, "STANDARD_PATH": BLUE, "CHANGED": PURPLE},
     "{{result}}": {"right": GREEN, "wrong": RED, "hit": GREEN, "miss": BLUE},
 }
 """What has a colour of its own, the same in every panel, by the label that names it."""
@@ -77,7 +78,8 @@ def rate_by(counter: str, label: str) -> str:
 
 def or_none(expr: str, label: str) -> str:
     """The series of a query, or one called "none": a counter of troubles begins with the first."""
-    return f'{expr} or label_replace(vector(0), "{label}", "none", "", "")'
+    # `on ()`: without it "none" would stay beside the troubles that there are.
+    return f'{expr} or on () label_replace(vector(0), "{label}", "none", "", "")'
 
 
 def mean_by(histogram: str, *labels: str) -> str:
@@ -150,8 +152,16 @@ def graph(
     width: int = 12,
     stacked: bool = False,
     most: float | None = None,
+    dashed: str = "",
+    log: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time; `most` is where the axis ends unless a line goes beyond."""
+    """Lines over time; `most` is where the axis ends unless a line goes beyond.
+
+    With `log` each line of the axis is a multiple of the one below, for what is spread widely.
+
+    Colours are those of the label that a legend begins with. Where two lines share one, those
+    that have `dashed` in their names are dashed.
+    """
     legend = (
         common_builders.VizLegendOptions()
         .show_legend(True)
@@ -169,7 +179,6 @@ def graph(
         .description(description)
         .datasource(SOURCE)
         .unit(unit)
-        .min(0)
         .no_value(NOTHING)
         .line_width(1.5)
         .fill_opacity(40 if stacked else 8)
@@ -181,17 +190,26 @@ def graph(
     )
     if stacked:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
+    if log:
+        panel.scale_distribution(
+            common_builders.ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10)
+        )
+    else:
+        panel.min(0)
     if most is not None:
         panel.axis_soft_max(most)
     for index, query in enumerate(queries):
         panel.with_target(_target(query, index))
-    for label, colors in COLORS.items():
-        if any(label in query.legend for query in queries):
-            for name, color in colors.items():
-                fixed: dict[str, object] = {"mode": "fixed", "fixedColor": color}
-                value = models.DynamicConfigValue(id_val="color", value=fixed)
-                panel.override_by_regexp(rf"/\b{name}\b/", [value])
+    for label in {query.legend.partition("}}")[0] + "}}": None for query in queries}:
+        for name, color in COLORS.get(label, {}).items():
+            _override(panel, rf"/\b{name}\b/", "color", {"mode": "fixed", "fixedColor": color})
+    if dashed:
+        _override(panel, f"/{dashed}/", "custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
     return panel
+
+
+def _override(panel: timeseries.Panel, names: str, what: str, value: dict[str, object]) -> None:
+    panel.override_by_regexp(names, [models.DynamicConfigValue(id_val=what, value=value)])
 
 
 def spread(title: str, description: str, histogram: str, *, width: int = 12) -> heatmap.Panel:

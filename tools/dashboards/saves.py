@@ -57,7 +57,6 @@ def _decisions(board: Dashboard) -> None:
             "wrong route costs a statement, never an answer.",
             Query(rate_by("statekeep_routes_total", "result"), "{{result}}"),
             unit="ops",
-            stacked=True,
             width=6,
         )
     )
@@ -67,15 +66,18 @@ def _durations(board: Dashboard) -> None:
     board.with_panel(
         graph(
             "Mean duration by path and outcome",
-            "The two paths compared. `statekeep ab report` says whether a difference is real.",
+            "The two paths compared. `statekeep ab report` says whether a difference is real. The "
+            "axis is logarithmic.",
             Query(mean_by(DURATION, "path", "outcome"), "{{path}} {{outcome}}"),
             unit="s",
+            dashed="SKIPPED",
+            log=True,
         )
     )
     board.with_panel(
         spread(
             "How durations are spread",
-            "Each column is an interval, each row a bucket: the darker, the more saves took so "
+            "Each column is an interval, each row a bucket: its colour says how many saves took so "
             "long.",
             DURATION,
         )
@@ -83,11 +85,13 @@ def _durations(board: Dashboard) -> None:
     board.with_panel(
         graph(
             "Calls, 99 %",
-            "99 of 100 calls of a method were answered within this time, the network not counted.",
+            "99 of 100 calls of a method were answered within this time, the network not counted. "
+            "The axis is logarithmic.",
             Query(
                 quantile(0.99, "rpc_server_call_duration_seconds", "rpc_method"), "{{rpc_method}}"
             ),
             unit="s",
+            log=True,
         )
     )
     board.with_panel(
