@@ -24,6 +24,7 @@ from tests.support.wire import (
     new_run,
     open_faulty_wire,
     open_wire,
+    opened,
     refusal,
     save_request,
 )
@@ -163,6 +164,16 @@ async def test_a_full_queue_refuses_at_once_but_not_what_may_not_be_skipped(path
         closed.gate.set()
         for answer in await asyncio.gather(*waiting, *important):
             assert answer.outcome == agent_state_pb2.SAVE_OUTCOME_PERSISTED
+        await wire.works()
+
+
+async def test_every_call_of_a_burst_is_answered_by_the_server() -> None:
+    """gRPC would by default end some of them by chance, as CANCELLED, which nobody retries."""
+    async with open_faulty_wire(Path.OPTIMIZED) as (wire, _):
+        saves = (wire.state.SaveAgentState(save_request(run_id=new_run())) for _ in range(3_000))
+        answers = await asyncio.gather(*saves, return_exceptions=True)
+        refusals = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+        assert {opened(each).reason for each in refusals} <= {"OVERLOADED"}
         await wire.works()
 
 

@@ -136,15 +136,21 @@ def _max_calls(settings: Settings) -> int:
 def _options(settings: Settings, worker: Worker | None) -> list[tuple[str, int]]:
     """The channel arguments of the server, each with its reason."""
     limit_bytes = settings.limits.max_message_bytes
+    # Well beyond the server's own limit, so that what exceeds that gets its answer: a refused call
+    # still counts here for a moment, and gRPC resets what exceeds this without a word.
+    max_streams = 2 * _max_calls(settings) + 1_000
     return [
         ("grpc.max_receive_message_length", limit_bytes),
         ("grpc.max_send_message_length", limit_bytes),
         # A second server on the same port must fail, not silently share its calls. Workers share
         # it: the supervisor holds the port, so that strangers fail there too.
         ("grpc.so_reuseport", 0 if worker is None else 1),
-        # Well beyond the server's own limit, so that what exceeds that gets its answer: a refused
-        # call still counts here for a moment, and gRPC resets what exceeds this without a word.
-        ("grpc.max_concurrent_streams", 2 * _max_calls(settings) + 1_000),
+        ("grpc.max_concurrent_streams", max_streams),
+        # What has come and waits for the event loop, of all connections: a few full ones. Beyond
+        # 1,000 gRPC would by default end calls by chance, as CANCELLED and without a word; a burst
+        # is for the limiter to refuse.
+        ("grpc.server.max_pending_requests", 4 * max_streams),
+        ("grpc.server.max_pending_requests_hard_limit", 8 * max_streams),
         # A token and trace context fit many times.
         ("grpc.max_metadata_size", 16 * 1024),
         # Notices peers that vanished, and allows clients to do so too.
