@@ -7,10 +7,13 @@ from tools.dashboards.panels import (
     GREEN,
     NONE_WANTED,
     RED,
+    YELLOW,
     Query,
+    Step,
     dashboard,
     graph,
     number,
+    or_none,
     rate_by,
     states,
 )
@@ -57,6 +60,7 @@ def _figures(board: Dashboard) -> None:
             "More than one while servers are being replaced.",
             "count(count by (version) (statekeep_info{$servers}))",
             unit="short",
+            steps=(Step(None, GREEN), Step(2, YELLOW)),
             width=4,
         )
     )
@@ -191,7 +195,7 @@ def _resources(board: Dashboard) -> None:
             "Cores that each server keeps busy. One process cannot use much more than one.",
             Query(rate_by("process_cpu_time_seconds_total", "instance"), "{{instance}}"),
             unit="short",
-            width=8,
+            width=6,
         )
     )
     board.with_panel(
@@ -200,24 +204,26 @@ def _resources(board: Dashboard) -> None:
             "Resident memory of each server.",
             Query("sum by (instance) (process_memory_usage_bytes{$servers})", "{{instance}}"),
             unit="bytes",
-            width=8,
+            width=6,
         )
     )
     board.with_panel(
         graph(
             "Heads in the cache",
-            "Entries of each server's head cache, and those a second that made room for others or "
-            "were forgotten before a write.",
+            "Entries of each server's head cache.",
             Query("sum by (instance) (statekeep_cache_entries{$servers})", "{{instance}}"),
-            Query(
-                "sum(rate(statekeep_cache_evictions_total{$servers}[$rate]))", "evicted a second"
-            ),
-            Query(
-                "sum(rate(statekeep_cache_invalidations_total{$servers}[$rate]))",
-                "forgotten a second",
-            ),
             unit="short",
-            width=8,
+            width=6,
+        )
+    )
+    board.with_panel(
+        graph(
+            "Heads that left it",
+            "Entries a second that made room for others, or were forgotten before a write.",
+            Query("sum(rate(statekeep_cache_evictions_total{$servers}[$rate]))", "made room"),
+            Query("sum(rate(statekeep_cache_invalidations_total{$servers}[$rate]))", "forgotten"),
+            unit="ops",
+            width=6,
         )
     )
 
@@ -228,10 +234,7 @@ def _lost_sight(board: Dashboard) -> None:
             graph(
                 f"Dropped {name}",
                 f"What was dropped a second: {what}. Saves are not affected.",
-                Query(
-                    f"sum by (instance) (rate({metric}{{$servers}}[$rate])) or vector(0)",
-                    "{{instance}}",
-                ),
+                Query(or_none(rate_by(metric, "instance"), "instance"), "{{instance}}"),
                 unit="ops",
                 width=8,
             )
