@@ -172,7 +172,12 @@ class StateFacade:
                 answers[index] = error
         prepared = list(saves.values())
         size_bytes = sum(len(save.command.state) for save in prepared)
-        self._admission.enter(len(prepared), size_bytes, reserved=False)
+        try:
+            self._admission.enter(len(prepared), size_bytes, reserved=False)
+        except StateError as error:
+            for save in prepared:  # each is one that was refused
+                self._paths.service(flags.path_of(save.command.key)).counters.failed(error)
+            raise
         saving = self._admitted(
             len(prepared),
             size_bytes,

@@ -394,6 +394,14 @@ async def test_one_check_at_a_time_asks_the_database(world: World) -> None:
     assert world.optimized.calls.count("check") == 2
 
 
+async def test_every_save_of_a_batch_that_is_not_let_in_counts_as_refused() -> None:
+    async with open_world(max_concurrent_saves=8) as world:
+        with pytest.raises(Overloaded):
+            await world.facade.save_many([command(A, key=RunKey("t", str(n))) for n in range(8)])
+        paths = world.facade.statistics().paths
+        assert sum(path.failures.get("OVERLOADED", 0) for path in paths) == 8
+
+
 async def test_a_full_commit_queue_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: object, item: object) -> None:
         raise QueueFull(7)
