@@ -105,7 +105,7 @@ class Settings:
     compression: bool = True
     """Whether the optimized path stores states as frames that build on one another; `off` stores
     them as they came."""
-    cache_max_entries: int = 4_000
+    cache_max_entries: int = 2_000
     """Heads in the cache that chooses routes. This memory and the two below are small, for the
     optimized path should take little more than standard; a server with more busy runs gains by
     more."""

@@ -1,5 +1,7 @@
 """The differ: which top-level fields changed, and what a bounded memory cannot tell."""
 
+import tracemalloc
+
 import orjson
 import pytest
 
@@ -112,3 +114,14 @@ def test_the_encoding_is_stable() -> None:
     )
     assert digests({"n" * 129: 1}) == b'{"v":1,"f":{},"r":"0a17052ee705b0ee"}'
     assert encode_whole("json", b"5") == b'{"v":1,"f":{"":"bf5e3b1e61217c22"}}'
+
+
+def test_digests_in_memory_take_no_more_room_than_their_bytes() -> None:
+    """The codec writes into a buffer of kilobytes, and a head in memory would hold on to it."""
+    tracemalloc.start()
+    try:
+        kept = [digests({"step": step, "goal": "book"}) for step in range(100)]
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 3 * sum(map(len, kept))
