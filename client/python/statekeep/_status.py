@@ -150,7 +150,8 @@ def _described_by_grpc(
     said = message.lower()
     if code is grpc.StatusCode.UNAVAILABLE and any(text in said for text in _NOBODY):
         hint = "start one with `statekeep serve`, or set STATEKEEP_TARGET"
-        return ServerNotFound, f"no server at {target}: {hint} ({message})"
+        why = message.rpartition(": ")[2]  # gRPC names each address and layer before it
+        return ServerNotFound, f"no server at {target}: {hint} ({why})"
     if code is grpc.StatusCode.UNAVAILABLE and any(text in said for text in _NO_CONNECTION):
         hint = "do both sides use TLS, and does the certificate fit the name?"
         return Unavailable, f"{target} broke off the connection: {hint} ({message})"
