@@ -102,6 +102,7 @@ type: $(VENV)/.installed ## Check the types, strictly
 
 # Tests that the coverage gate does not need: measured, they and their servers take several times as long.
 UNMEASURED := tests/acceptance tests/deploy tests/test_configuration.py tests/test_docs.py tests/test_tidy.py \
+  tests/integration/test_dashboard_queries.py \
   $(addprefix tests/unit/,bench benchmarks cli client dashboards load observe supervisor)
 PARALLEL := --numprocesses $(JOBS) --dist worksteal
 # How pytest says that ARGS chose no test.
