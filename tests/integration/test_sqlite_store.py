@@ -1,6 +1,7 @@
 """The store on SQLite: the file, its locks, its limits."""
 
 import asyncio
+import gc
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
@@ -52,6 +53,21 @@ async def test_every_connection_is_durable(store: SqlStateStore) -> None:
                 for name in ("journal_mode", "synchronous", "page_size", "busy_timeout")
             ]
         assert found == ["wal", 2, 8_192, 100]
+
+
+async def test_a_cancelled_read_gives_its_connection_back(
+    store: SqlStateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = new_key()
+    await save(store, key)
+    for microseconds in range(0, 3_000, 10):
+        reading = asyncio.create_task(store.load(key, Newest()))
+        await asyncio.sleep(microseconds / 1e6)
+        reading.cancel()
+        await asyncio.wait([reading])
+    gc.collect()
+    assert "garbage collector" not in caplog.text
+    assert (await store.load(key, Newest())).head_version == 1
 
 
 async def test_a_file_that_another_program_writes_is_locked(

@@ -44,7 +44,8 @@ WAL_ATTEMPTS = 50
 WAL_PAUSE_S = 0.02
 """Together a second, which the change takes on no disk; only the first opening ever waits."""
 
-AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
+
+AUTOCOMMIT = "AUTOCOMMIT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +70,19 @@ class StatementCounter:
     def __init__(self) -> None:
         self.sent = 0
 
-    def attach(self, engine: Engine, *, driver_begins: bool) -> None:
-        """Count what an engine sends; `driver_begins` if its driver sends BEGIN by itself."""
+    def attach(
+        self, engine: Engine, *, driver_begins: bool = False, has_transactions: bool = True
+    ) -> None:
+        """Count what an engine sends.
+
+        Args:
+            engine: The engine.
+            driver_begins: Whether its driver sends BEGIN by itself.
+            has_transactions: Whether it ever sends more than single statements.
+        """
         event.listen(engine, "before_cursor_execute", self._count)
+        if not has_transactions:
+            return
         if driver_begins:
             event.listen(engine, "begin", self._count_boundary)
         event.listen(engine, "commit", self._count_boundary)
@@ -82,7 +93,7 @@ class StatementCounter:
             self.sent += 1
 
     def _count_boundary(self, connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        if connection.get_execution_options().get("isolation_level") != AUTOCOMMIT:
             self._count(connection)
 
 
@@ -150,7 +161,7 @@ def _postgresql(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Eng
         hide_parameters=True,
     )
     event.listen(engine.sync_engine, "handle_error", _drop_silent_connection)
-    reader = engine if url.behind_pooler else engine.execution_options(**AUTOCOMMIT)
+    reader = engine if url.behind_pooler else engine.execution_options(isolation_level=AUTOCOMMIT)
     gate = Gate(pool.pool_size)
     engines = Engines(url=url, dialect=Postgresql(), writer=engine, reader=reader, gate=gate)
     engines.statements.attach(engine.sync_engine, driver_begins=True)
@@ -229,12 +240,16 @@ def _sqlite(url: DatabaseUrl, pool: PoolSettings, timeouts: Timeouts) -> Engines
         pool_size=SQLITE_READERS,
         max_overflow=0,
         pool_timeout=pool.pool_timeout_s,
+        # Autocommit is how each connection is made. As an option of the engine it would be set
+        # whenever one is taken: that costs two turns of the driver's thread for each read, and who
+        # is cancelled meanwhile leaves the connection to the garbage collector.
+        skip_autocommit_rollback=True,
         hide_parameters=True,
-    ).execution_options(**AUTOCOMMIT)
+    )
     event.listen(reader.sync_engine, "connect", _prepare_sqlite)
     engines = Engines(url=url, dialect=Sqlite(), writer=writer, reader=reader)
-    engines.statements.attach(writer.sync_engine, driver_begins=False)
-    engines.statements.attach(reader.sync_engine, driver_begins=False)
+    engines.statements.attach(writer.sync_engine)
+    engines.statements.attach(reader.sync_engine, has_transactions=False)
     return engines
 
 
