@@ -1,6 +1,7 @@
 """A server that is told to stop finishes what it has begun, and waits for nobody who hangs."""
 
 import asyncio
+import itertools
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -51,6 +52,32 @@ async def test_sigterm_during_saves_loses_nothing_and_waits_for_no_idle_client(
             stack.push_async_callback(again.end, signal.SIGKILL)
             await advance(savers, 2)
     assert '"Stopped"' in server.log
+
+
+async def test_who_saves_while_the_server_stops_is_told_to_come_again(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """Nobody is told CANCELLED: no client repeats that, and the call may have been the caller's."""
+    async with (
+        cli_server(tmp_path, database_url=sqlite_url, **FOREVER) as server,
+        grpc.aio.insecure_channel(server.target) as channel,
+    ):
+        stub: Any = agent_state_service_pb2_grpc.AgentStateServiceStub(channel)
+        saved = itertools.count(1)
+
+        async def save_until_refused(run_id: str) -> grpc.aio.AioRpcError:
+            for step in itertools.count():
+                try:
+                    await stub.SaveAgentState(save_request({"step": step}, run_id=run_id))
+                except grpc.aio.AioRpcError as error:
+                    return error
+                if next(saved) == 320:
+                    server.process.send_signal(signal.SIGTERM)
+            raise AssertionError
+
+        refusals = await asyncio.gather(*[save_until_refused(f"run-{i}") for i in range(32)])
+        assert await server.process.wait() == 0
+    assert {error.code() for error in refusals} == {grpc.StatusCode.UNAVAILABLE}
 
 
 @pytest.mark.postgresql

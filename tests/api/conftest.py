@@ -6,7 +6,14 @@ import pytest
 import pytest_asyncio
 
 from statekeep_server.domain.model import Path
+from statekeep_server.transport import server
 from tests.support.wire import Wire, open_wire
+
+
+@pytest.fixture(autouse=True)
+def nobody_saves_while_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the hundreds of servers of these tests from waiting for silence."""
+    monkeypatch.setattr(server, "SILENCE_S", 0.001)
 
 
 @pytest.fixture(params=list(Path), ids=str.lower, scope="module")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,11 @@ NEED_DATABASE = (OVERALL, STATE_SERVICE, DATABASE)
 
 OPEN_ENDED = frozenset({f"/{STATE_SERVICE}/SaveAgentStateStream"})
 """Streams that last as long as their client likes; each save in them has a deadline."""
+
+SILENCE_S = 0.1
+"""A busy client sends its next calls sooner; of 20 ms some made use."""
+MAX_SILENCE_WAIT_S = 1.0
+"""Longer, and clients that are refused would run out of attempts before they hear of the stop."""
 
 _MINUTE_MS = 60_000
 
@@ -89,6 +94,7 @@ async def serve(
         default_deadline_s=settings.default_deadline_s,
         open_ended=OPEN_ENDED,
         calls=calls,
+        draining=draining,
     )
     health = HealthServicer((OVERALL, STATE_SERVICE, ADMIN_SERVICE, DATABASE))
     admin = AdminServicer(facade, settings, flags, worker)
@@ -112,20 +118,43 @@ async def serve(
             yield RunningServer(port)
         finally:
             draining.set()
-            await _stop(server, health, settings.drain_timeout_s)
+            await _stop(server, health, limiter, handlers, settings.drain_timeout_s)
 
 
-async def _stop(server: grpc.aio.Server, health: HealthServicer, drain_timeout_s: float) -> None:
+async def _stop(
+    server: grpc.aio.Server,
+    health: HealthServicer,
+    limiter: Limiter,
+    handlers: GuardedHandlers,
+    drain_timeout_s: float,
+) -> None:
     """Say NOT_SERVING first, then refuse new calls, then wait for those under way.
 
     Cancelled while it waits (a second signal), it ends them at once.
     """
     health.drain()
+    now_s = asyncio.get_running_loop().time
+    end_s = now_s() + drain_timeout_s
     try:
-        await server.stop(drain_timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(drain_timeout_s, MAX_SILENCE_WAIT_S)):
+                await _silence(limiter, handlers)
+        await server.stop(max(0.0, end_s - now_s()))
     except asyncio.CancelledError:
         await server.stop(None)
         raise
+
+
+async def _silence(limiter: Limiter, handlers: GuardedHandlers) -> None:
+    """Wait until no call is under way and none comes: each is refused, and told to come later.
+
+    When gRPC stops, it drops the calls that it has received and not yet handed over, with
+    CANCELLED, which no client repeats. Callers send their next when they have the last answer.
+    """
+    seen = -1
+    while limiter.calls or seen != handlers.arrived:
+        seen = handlers.arrived
+        await asyncio.sleep(SILENCE_S)
 
 
 def _max_calls(settings: Settings) -> int:

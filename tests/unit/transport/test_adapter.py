@@ -55,7 +55,13 @@ HANDLERS = {
 
 @asynccontextmanager
 async def served(limiter: Limiter) -> AsyncIterator[Any]:
-    handlers = GuardedHandlers(limiter, TokenCheck(None), trust_tenant=False, default_deadline_s=30)
+    handlers = GuardedHandlers(
+        limiter,
+        TokenCheck(None),
+        trust_tenant=False,
+        default_deadline_s=30,
+        draining=asyncio.Event(),
+    )
     server = grpc.aio.server(handlers=[handlers])
     handlers.add_registered_method_handlers("test.Odd", HANDLERS)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from statekeep_server.domain.errors import DeadlineExceeded, Refused
+from statekeep_server.domain.errors import DeadlineExceeded, Refused, ShuttingDown
 from statekeep_server.telemetry import names
 from statekeep_server.telemetry.calls import Calls
 from statekeep_server.telemetry.context import read_parent
@@ -61,6 +61,10 @@ class GuardedHandlers(grpc.GenericRpcHandler):
         default_deadline_s: For calls that come without a deadline.
         open_ended: The streams, by method, that this deadline does not end.
         calls: Watches calls; None where nobody asks how they went. Health is not watched.
+        draining: Set when the server stops: calls that come then are refused. Health is not.
+
+    Attributes:
+        arrived: How many calls have come, refused ones and those of health included.
     """
 
     def __init__(
@@ -72,7 +76,10 @@ class GuardedHandlers(grpc.GenericRpcHandler):
         default_deadline_s: float,
         open_ended: frozenset[str] = frozenset(),
         calls: Calls | None = None,
+        draining: asyncio.Event,
     ) -> None:
+        self.arrived = 0
+        self._draining = draining
         self._calls = calls
         self._steps = self._within_steps if calls is None else self._watched_steps
         self._limiter = limiter
@@ -99,6 +106,7 @@ class GuardedHandlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         """Admit a call, or refuse it without reading its message."""
+        self.arrived += 1
         method = handler_call_details.method
         handler = self._guarded.get(method)
         if handler is None:
@@ -109,6 +117,8 @@ class GuardedHandlers(grpc.GenericRpcHandler):
             # The handler runs in the same task.
             _metadata.set(metadata)
         try:
+            if self._draining.is_set():
+                raise ShuttingDown
             self._limiter.check()
             self._token_check.check(metadata)
             current_caller.set(read_caller(metadata, trust_tenant=self._trust_tenant))
