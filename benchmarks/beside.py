@@ -39,6 +39,17 @@ BESIDE: Sequence[Target] = (
     *_rivals(64),
     *(
         _ratio(
+            f"durable saves/s : {name}" if above == "save" else f"{name} : echo",
+            str(concurrency),
+            Key(above, concurrency=concurrency),
+            Key(below, concurrency=concurrency),
+        )
+        for name in ("the least that a durable save can cost",)
+        for above, below in (("least", "echo"), ("save", "least"))
+        for concurrency in (64, 256)
+    ),
+    *(
+        _ratio(
             "durable saves/s, compression and telemetry off : as shipped",
             str(concurrency),
             Key("save_plain", concurrency=concurrency),

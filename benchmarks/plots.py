@@ -11,6 +11,7 @@ from benchmarks.targets import Outcome
 OURS, RIVAL, LIMIT = "#1f6f5c", "#b0b0b0", "#c2452d"
 LABELS = {
     "echo": "bare echo",
+    "least": "the least that a save can cost",
     "save": "statekeep, optimized",
     "save_beside_rivals": "statekeep, optimized, beside LangGraph",
     "save_plain": "statekeep, no compression, no telemetry",

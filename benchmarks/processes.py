@@ -125,7 +125,7 @@ def _environment() -> dict[str, str]:
 
 @asynccontextmanager
 async def rival_server(kind: str, folder: Path, *, database_url: str = "") -> AsyncIterator[Server]:
-    """Start a rival behind the same gRPC front: `echo`, `orm` or `row`. Raises DidNotStart."""
+    """Start a rival behind the same gRPC front, by its kind there. Raises DidNotStart."""
     log_path = folder / f"{kind}.log"
     with log_path.open("ab") as log:
         process = await asyncio.create_subprocess_exec(

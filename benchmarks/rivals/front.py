@@ -2,6 +2,7 @@
 
     python -m benchmarks.rivals.front echo
     python -m benchmarks.rivals.front orm URL
+    python -m benchmarks.rivals.front least URL
     python -m benchmarks.rivals.front row URL
 
 Prints its port and serves until SIGTERM. The address of a database comes through the environment
@@ -101,6 +102,11 @@ async def _keeper(kind: str, url: str) -> AsyncIterator[tuple[Save, Load]]:
 
         async with open_orm(url) as orm:
             yield orm.save, _not_here
+    elif kind == "least":
+        from benchmarks.rivals.least import open_least
+
+        async with open_least(url) as least:
+            yield least.save, _not_here
     else:
         from benchmarks.rivals.rows import open_rows
 

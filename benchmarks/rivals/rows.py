@@ -88,7 +88,7 @@ class Rows:
 @asynccontextmanager
 async def open_rows(url: str, *, connections: int = 4) -> AsyncIterator[Rows]:
     """Make the tables and open the connections."""
-    opened = [await asyncpg.connect(_dsn(url)) for _ in range(connections)]
+    opened = [await asyncpg.connect(dsn(url)) for _ in range(connections)]
     await opened[0].execute(SCHEMA)
     try:
         yield Rows(opened)
@@ -97,7 +97,8 @@ async def open_rows(url: str, *, connections: int = 4) -> AsyncIterator[Rows]:
             await connection.close()
 
 
-def _dsn(url: str) -> str:
+def dsn(url: str) -> str:
+    """Write a URL as the driver takes it."""
     return url.replace("postgresql+asyncpg:", "postgresql:")
 
 
@@ -116,7 +117,7 @@ class LoneSpec:
 async def save_alone(spec: LoneSpec) -> list[int]:
     """Save one state after another on one connection; return each duration in microseconds."""
     states = make_states(Path(spec.recording), state_bytes=spec.state_bytes)
-    connection = await asyncpg.connect(_dsn(spec.url))
+    connection = await asyncpg.connect(dsn(spec.url))
     try:
         await connection.execute(SCHEMA)
         statement = await connection.prepare(SAVE)
