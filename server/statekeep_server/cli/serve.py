@@ -13,6 +13,7 @@ import typer
 from statekeep_server.cli import serve_options as options
 from statekeep_server.cli.ending import FORCED_CODE, bounded_end
 from statekeep_server.cli.errors import (
+    FAILED,
     UNREACHABLE,
     WRONG_USAGE,
     CommandFailed,
@@ -151,10 +152,10 @@ def _run_workers(options: ServeOptions, tell: Callable[[int], None]) -> None:
 
     from statekeep_server.cli.worker import COMMAND
     from statekeep_server.supervisor.port import CannotSupervise
-    from statekeep_server.supervisor.supervise import WorkersFailed, run_workers
+    from statekeep_server.supervisor.supervise import Stopped, WorkersFailed, run_workers
 
     try:
-        drained = uvloop.run(
+        stopped = uvloop.run(
             run_workers(
                 options.settings,
                 command=COMMAND,
@@ -168,8 +169,8 @@ def _run_workers(options: ServeOptions, tell: Callable[[int], None]) -> None:
     except WorkersFailed as error:
         ended = error.ended
         raise CommandFailed(ended.error, code=ended.code, hint=ended.hint) from None
-    if not drained:
-        raise typer.Exit(FORCED_CODE)
+    if stopped is not Stopped.DRAINED:
+        raise typer.Exit(FORCED_CODE if stopped is Stopped.FORCED else FAILED)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ class Ended:
 
     Attributes:
         error: For the operator: what the worker said, or how its process ended.
-        code: The exit code of a command that fails so.
+        code: The exit code of a command that ends so; 0 after a drain.
         hint: What helps, if the worker knows.
         served_s: Seconds for which it served; None when it never did.
     """
@@ -93,7 +93,7 @@ async def _follow(process: Process, on_ready: Callable[[], None]) -> Ended:
     on_ready()
     ready_s = loop.time()
     code = await process.wait()
-    return Ended(f"it {_how(code)}", served_s=loop.time() - ready_s)
+    return Ended(f"it {_how(code)}", int(code != 0), served_s=loop.time() - ready_s)
 
 
 def _how(code: int) -> str:

@@ -6,6 +6,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from statekeep_server.config import Settings, Worker
 from statekeep_server.supervisor.order import Order
@@ -30,6 +31,20 @@ class Backoff:
     first_s: float = 0.2
     longest_s: float = 30.0
     calm_s: float = 60.0
+
+
+class Stopped(Enum):
+    """How the workers ended when they were told to.
+
+    Attributes:
+        DRAINED: All closed what they had opened.
+        LATE: One could not, and left behind what hung.
+        FORCED: A second signal killed them.
+    """
+
+    DRAINED = auto()
+    LATE = auto()
+    FORCED = auto()
 
 
 class WorkersFailed(Exception):
@@ -67,7 +82,7 @@ async def run_workers(
     log_format: LogFormat,
     on_ready: Callable[[int], None],
     backoff: Backoff | None = None,
-) -> bool:
+) -> Stopped:
     """Serve with `settings.workers` processes until SIGTERM or SIGINT, then drain them all.
 
     Args:
@@ -77,9 +92,6 @@ async def run_workers(
         log_format: Likewise.
         on_ready: Called once, with the port, when all workers serve for the first time.
         backoff: How long a worker that crashed rests.
-
-    Returns:
-        Whether all workers drained; False when a second signal cut that short.
 
     Raises:
         CannotSupervise: The settings cannot be served, or the port is taken.
@@ -113,7 +125,9 @@ async def run_workers(
                 loop.remove_signal_handler(number)
     if supervisor.failure is not None:
         raise WorkersFailed(supervisor.failure)
-    return not orders.force.is_set()
+    if orders.force.is_set():
+        return Stopped.FORCED
+    return Stopped.LATE if supervisor.late else Stopped.DRAINED
 
 
 class _Supervisor:
@@ -127,6 +141,7 @@ class _Supervisor:
         on_all_ready: Callable[[], None],
     ) -> None:
         self.failure: Ended | None = None
+        self.late = False
         self._orders = orders
         self._command = command
         self._backoff = backoff
@@ -145,6 +160,7 @@ class _Supervisor:
                 on_ready=lambda: self._is_ready(worker),
             )
             if self._orders.stop.is_set():
+                self.late |= ended.served_s is not None and ended.code != 0
                 return
             if not self._serving and ended.served_s is None:
                 # Nothing that a restart would heal: wrong settings, no database, no schema.

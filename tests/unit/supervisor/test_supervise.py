@@ -15,6 +15,7 @@ from statekeep_server.config import Settings
 from statekeep_server.supervisor.port import CannotSupervise
 from statekeep_server.supervisor.supervise import (
     Backoff,
+    Stopped,
     WorkersFailed,
     check_workers,
     run_workers,
@@ -50,7 +51,7 @@ class Workers:
 
     async def run(
         self, script: str, then: Callable[[], bool] = lambda: True, backoff: Backoff = QUICK
-    ) -> bool:
+    ) -> Stopped:
         settings = Settings(database_url="postgresql://db/x", port=0, workers=2)
         command = (sys.executable, "-c", START + script, str(self.folder))
         running = asyncio.create_task(
@@ -85,8 +86,8 @@ def gone(process_id: int) -> bool:
 
 
 async def test_all_serve_on_one_port_and_drain_together(workers: Workers) -> None:
-    drained = await workers.run(SERVE + '; (folder / f"drained-{index}").touch()')
-    assert drained
+    stopped = await workers.run(SERVE + '; (folder / f"drained-{index}").touch()')
+    assert stopped is Stopped.DRAINED
     assert len(workers.ports) == 1
     marks = [(workers.folder / f"{index}-0").read_text().split() for index in (0, 1)]
     assert {int(port) for _, port in marks} == set(workers.ports)
@@ -105,8 +106,8 @@ async def test_a_worker_that_crashes_is_started_again_and_rests_longer_each_time
         # A life that ends as soon as it is ready may be over before anybody says that it serves.
         return len(workers.lives(1)) == 5 and caplog.messages[-1] == "Worker 1 serves again"
 
-    drained = await workers.run(crash, fifth_life_serves)
-    assert drained
+    stopped = await workers.run(crash, fifth_life_serves)
+    assert stopped is Stopped.DRAINED
     assert (len(workers.lives(0)), len(workers.lives(1))) == (1, 5)
     rests = [found[1] for line in caplog.messages if (found := re.search(r"in (\S+) s", line))]
     assert len(rests) == 4
@@ -142,7 +143,8 @@ if index == 1 and lives == 1: print('{"error": "no database", "code": 3, "hint":
 if index == 1 and lives == 2: sys.exit(4)
 ready(); until_told()
 """
-    assert await workers.run(script, lambda: "Worker 1 serves again" in caplog.text)
+    stopped = await workers.run(script, lambda: "Worker 1 serves again" in caplog.text)
+    assert stopped is Stopped.DRAINED
     assert "Worker 1 is down: no database" in caplog.text
     assert "Worker 1 is down: it ended with code 4 before it served" in caplog.text
 
@@ -181,15 +183,23 @@ async def test_a_second_signal_ends_workers_that_do_not_drain(workers: Workers) 
 
     async with asyncio.TaskGroup() as group:
         group.create_task(insist())
-        drained = await workers.run(stubborn)
-    assert not drained
+        stopped = await workers.run(stubborn)
+    assert stopped is Stopped.FORCED
     assert all(gone(each) for index in (0, 1) for each in workers.lives(index))
 
 
-async def test_stopping_does_not_wait_for_a_resting_worker(workers: Workers) -> None:
+async def test_a_worker_that_could_not_close_everything_is_told_of(workers: Workers) -> None:
+    late = "ready(); until_told(); sys.exit(index)"
+    assert await workers.run(late) is Stopped.LATE
+
+
+async def test_stopping_does_not_wait_for_a_resting_worker(
+    workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
     rests = Backoff(first_s=3_600.0, longest_s=3_600.0)
     crash = "ready()\nif index == 1: time.sleep(0.2); sys.exit(1)\nuntil_told()"
-    assert await workers.run(crash, lambda: gone(workers.lives(1)[0]), rests)
+    stopped = await workers.run(crash, lambda: "Worker 1 is down" in caplog.text, rests)
+    assert stopped is Stopped.DRAINED
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite:///states.db", "sqlite:///states.db"])
