@@ -258,8 +258,7 @@ async def test_every_name_is_told_by_a_loaded_server_and_nothing_else(
             state.LoadAgentState(pb.LoadAgentStateRequest(run_id="no"), metadata=[SAMPLED])
         )
     told = {metric.name: (metric, labels) for metric, labels, _ in collector.points()}
-    rare = {names.FALLBACKS, names.FAILURES}  # tests of faults see these
-    expected = {each.name: each for each in names.METRICS if each not in rare}
+    expected = {each.name: each for each in names.METRICS}
     assert set(told) == set(expected)
     for name, (metric, labels) in told.items():
         assert metric.unit == expected[name].unit

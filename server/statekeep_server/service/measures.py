@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from statekeep_server.batching.group_commit import GroupStatistics
-from statekeep_server.domain.errors import CommitUnknown, Refused
+from statekeep_server.domain.errors import CommitUnknown, Refused, StorageUnavailable
 from statekeep_server.domain.model import Outcome
 from statekeep_server.flags import POSITIONS
 from statekeep_server.service.admission import Admission
 from statekeep_server.service.answers import PathStatistics, WriteBehindStatistics
 from statekeep_server.service.arms import Arms
 from statekeep_server.service.both_paths import BothPaths
+from statekeep_server.service.counters import UNEXPECTED
 from statekeep_server.service.groups import Groups
 from statekeep_server.service.ports import CacheStatistics
 from statekeep_server.service.shadow import NO_SHADOW
@@ -28,6 +29,9 @@ def _reasons(kind: type[Refused]) -> Iterable[str]:
 
 REFUSALS = frozenset(_reasons(Refused))
 """The reasons of requests that were refused; every other reason is a failure of the system's."""
+
+LIKELY_FAILURES = (StorageUnavailable.reason, CommitUnknown.reason, UNEXPECTED)
+"""Told as 0 before they happen: a rate sees how a counter grows, and not how it appears."""
 
 
 def readings(
@@ -82,10 +86,14 @@ def readings(
 
 def _saves(paths: Sequence[PathStatistics]) -> list[Reading]:
     refusals: dict[tuple[str, ...], float] = {}
-    failures: dict[tuple[str, ...], float] = {}
+    failures: dict[tuple[str, ...], float] = {
+        (reason, each.path): 0 for each in paths for reason in LIKELY_FAILURES
+    }
+    fallbacks: dict[tuple[str, ...], float] = {(reason,): 0 for reason in LIKELY_FAILURES}
     for each in paths:
         for reason, count in each.failures.items():
             (refusals if reason in REFUSALS else failures)[reason, each.path] = count
+        fallbacks |= {(reason,): count for reason, count in each.fallbacks.items()}
     return [
         Reading(
             names.SAVES_TOTAL,
@@ -108,10 +116,7 @@ def _saves(paths: Sequence[PathStatistics]) -> list[Reading]:
         ),
         Reading(names.REFUSALS, refusals),
         Reading(names.FAILURES, failures),
-        Reading(
-            names.FALLBACKS,
-            {(reason,): count for each in paths for reason, count in each.fallbacks.items()},
-        ),
+        Reading(names.FALLBACKS, fallbacks),
         Reading(names.COMMITS_UNKNOWN, {(each.path,): _commits_unknown(each) for each in paths}),
         Reading(names.LOADS, {(each.path,): each.loads for each in paths}),
         Reading(names.ROWS_WRITTEN, {(each.path,): each.rows_written for each in paths}),

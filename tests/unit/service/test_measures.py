@@ -53,14 +53,27 @@ async def test_what_is_refused_is_told_from_what_fails() -> None:
         with pytest.raises(StateError):
             await world.facade.save(command())
         assert points(world, names.REFUSALS) == {("VERSION_CONFLICT", "OPTIMIZED"): 1}
-        assert points(world, names.FAILURES) == {
-            ("STORAGE_UNAVAILABLE", "STANDARD"): 1,
-            ("COMMIT_UNKNOWN", "STANDARD"): 1,
+        assert {(*labels, count) for labels, count in points(world, names.FAILURES).items()} == {
+            ("STORAGE_UNAVAILABLE", "STANDARD", 1),
+            ("COMMIT_UNKNOWN", "STANDARD", 1),
+            ("UNEXPECTED_ERROR", "STANDARD", 0),
+            ("STORAGE_UNAVAILABLE", "OPTIMIZED", 0),
+            ("COMMIT_UNKNOWN", "OPTIMIZED", 0),
+            ("UNEXPECTED_ERROR", "OPTIMIZED", 0),
         }
         assert points(world, names.COMMITS_UNKNOWN) == {("STANDARD",): 1, ("OPTIMIZED",): 0}
         assert names.GROUP_SIZE not in {each.metric for each in world.facade.readings()}
     assert "OVERLOADED" in REFUSALS
     assert not {"COMMIT_UNKNOWN", "CIRCUIT_OPEN"} & REFUSALS
+
+
+async def test_a_first_fallback_is_seen_as_growth() -> None:
+    async with open_world(grouped=False) as world:
+        before = points(world, names.FALLBACKS)
+        assert set(before.values()) == {0}
+        world.optimized.always["append_many"] = StorageUnavailable("DISK_FULL")
+        await world.facade.save(command())
+        assert points(world, names.FALLBACKS) == {**before, ("STORAGE_UNAVAILABLE",): 1}
 
 
 async def test_switches_are_what_holds_here() -> None:
