@@ -23,6 +23,9 @@ LogFormat = Literal["auto", "text", "json"]
 LOG_FORMATS: tuple[LogFormat, ...] = ("auto", "text", "json")
 """`auto` is text on a terminal, and JSON elsewhere."""
 
+TALKATIVE = "alembic.runtime.plugins"
+"""A log whose lines about itself at INFO help nobody."""
+
 MAX_LINES = 2_000
 """Lines that wait: half a megabyte as a rule, and what a burst at DEBUG writes in a blink."""
 
@@ -150,6 +153,7 @@ def logging_to_stderr(
     before = root.level
     root.addHandler(log)
     root.setLevel(level)
+    logging.getLogger(TALKATIVE).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     log.start()
     try:

@@ -166,6 +166,7 @@ def test_standard_error_gets_the_form_that_was_asked_for(
         assert process_log() is log
         LOGGER.info("hello=%s", "you")
         LOGGER.debug("not this")
+        logging.getLogger("alembic.runtime.plugins").info("nor this")
         save_lines()([EVENT])
     assert process_log() is None
     assert root.level == level
