@@ -44,7 +44,6 @@ WAL_ATTEMPTS = 50
 WAL_PAUSE_S = 0.02
 """Together a second, which the change takes on no disk; only the first opening ever waits."""
 
-
 AUTOCOMMIT = "AUTOCOMMIT"
 
 
