@@ -39,13 +39,15 @@ BESIDE: Sequence[Target] = (
     *_rivals(64),
     *(
         _ratio(
-            f"durable saves/s : {name}" if above == "save" else f"{name} : echo",
+            name,
             str(concurrency),
             Key(above, concurrency=concurrency),
             Key(below, concurrency=concurrency),
         )
-        for name in ("the least that a durable save can cost",)
-        for above, below in (("least", "echo"), ("save", "least"))
+        for name, above, below in (
+            ("the least that a durable save can cost : echo", "least", "echo"),
+            ("durable saves/s : the least that a durable save can cost", "save", "least"),
+        )
         for concurrency in (64, 256)
     ),
     *(

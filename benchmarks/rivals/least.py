@@ -1,9 +1,9 @@
-"""The least that a durable save in a group can cost here: what any service would have to do.
+"""A durable save in a group and nothing else: little code does what any service has to do.
 
 The state is brought into a sorted form and hashed, groups of up to 64 are written by one statement,
 which moves the heads and adds snapshots and audit records, and each save is answered after its
 commit. Nothing is validated, compared, skipped, compressed or repeated, no request is remembered,
-and nothing is measured. What statekeep takes beyond it is the price of its guarantees.
+and nothing is measured. It is a yardstick and no bound: nobody has tuned it.
 """
 
 import asyncio

@@ -57,7 +57,7 @@ async def test_sigterm_during_saves_loses_nothing_and_waits_for_no_idle_client(
 async def test_who_saves_while_the_server_stops_is_told_to_come_again(
     tmp_path: Path, sqlite_url: str
 ) -> None:
-    """Nobody is told CANCELLED: no client repeats that, and the call may have been the caller's."""
+    """Nobody is told CANCELLED, which no client repeats."""
     async with (
         cli_server(tmp_path, database_url=sqlite_url, **FOREVER) as server,
         grpc.aio.insecure_channel(server.target) as channel,
