@@ -12,6 +12,7 @@ from statekeep.v1 import agent_state_service_pb2 as pb
 from statekeep_server.config import Settings
 from statekeep_server.domain.errors import SchemaMismatch, StateCorrupt, StorageUnavailable
 from statekeep_server.domain.model import Path
+from statekeep_server.telemetry import names
 from statekeep_server.transport.server import serve
 from statekeep_server.transport.words import ERROR_REASONS
 from tests.support.wire import (
@@ -77,10 +78,15 @@ async def state_corrupt(wire: Wire, world: World) -> Refusal:
     return await refusal(wire.state.LoadAgentState(pb.LoadAgentStateRequest(run_id="run-1")))
 
 
+def saves_under_way(world: World) -> object:
+    (reading,) = (each for each in world.facade.readings() if each.metric is names.SAVES_UNDER_WAY)
+    return reading.points[()]
+
+
 async def overloaded(wire: Wire, world: World) -> Refusal:
     gated = gate(world)
     calls = [wire.state.SaveAgentState(save_request({"n": n}, run_id=new_run())) for n in range(4)]
-    while world.facade.saves_under_way < len(calls):
+    while saves_under_way(world) != len(calls):
         await asyncio.sleep(0.001)
     refused = await save(wire)
     gated.gate.set()

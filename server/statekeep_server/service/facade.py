@@ -84,11 +84,6 @@ class StateFacade:
         """The path of what is about no run."""
         return self._flags().path
 
-    @property
-    def saves_under_way(self) -> int:
-        """How many saves were let in and are not answered yet."""
-        return self._admission.saves
-
     async def save(
         self, command: SaveCommand, *, deadline_s: float | None = None, large: bool = False
     ) -> SaveAck:

@@ -1,10 +1,13 @@
 """What the service measures: counted where it happens, read when somebody collects."""
 
+from dataclasses import replace
+
 import pytest
 
 from statekeep_server.domain.errors import CommitUnknown, StateError, StorageUnavailable
 from statekeep_server.flags import POSITIONS, Flags
 from statekeep_server.service.measures import REFUSALS
+from statekeep_server.service.ports import PoolStatistics
 from statekeep_server.telemetry import names
 from statekeep_server.telemetry.buckets import Bucketed
 from statekeep_server.telemetry.instruments import Metric
@@ -74,6 +77,21 @@ async def test_a_first_fallback_is_seen_as_growth() -> None:
         world.optimized.always["append_many"] = StorageUnavailable("DISK_FULL")
         await world.facade.save(command())
         assert points(world, names.FALLBACKS) == {**before, ("STORAGE_UNAVAILABLE",): 1}
+
+
+async def test_a_pool_is_told_by_path_and_what_has_none_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = PoolStatistics(pool_size=15, max_overflow=25, pool_timeout_s=3.0, checked_out=7, idle=2)
+    async with open_world() as world:
+        assert points(world, names.POOL_CONNECTIONS) == {}
+        counted = replace(world.optimized.statistics(), pool=pool)
+        monkeypatch.setattr(world.optimized, "statistics", lambda: counted)
+        assert points(world, names.POOL_CONNECTIONS) == {
+            ("used", "OPTIMIZED"): 7,
+            ("idle", "OPTIMIZED"): 2,
+            ("limit", "OPTIMIZED"): 40,
+        }
 
 
 async def test_switches_are_what_holds_here() -> None:

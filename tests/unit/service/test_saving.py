@@ -1,6 +1,7 @@
 """What a save answers, on both paths, with nothing failing."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,6 +17,7 @@ from statekeep_server.domain.errors import (
     StateError,
     VersionConflict,
 )
+from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import (
     ByVersion,
     CheckpointType,
@@ -419,6 +421,16 @@ async def test_a_state_that_is_prepared_in_a_thread_is_saved_like_any_other(worl
     ack = await world.facade.save(command(large))
     loaded = await world.facade.load(RUN, ByVersion(ack.result.version))
     assert loaded.snapshot.state == command(large).state
+
+
+async def test_only_a_state_that_came_in_chunks_may_be_larger_than_a_message(world: World) -> None:
+    over = command(json.dumps({"text": "x" * Limits().max_state_bytes}).encode())
+    with pytest.raises(InvalidField) as caught:
+        await world.facade.save(over)
+    assert caught.value.metadata["limit"] == str(Limits().max_state_bytes)
+    ack = await world.facade.save(over, large=True)
+    loaded = await world.facade.load(RUN, ByVersion(ack.result.version))
+    assert loaded.snapshot.state == over.state
 
 
 async def test_skips_in_a_row_are_remembered_of_so_many_runs_only(
