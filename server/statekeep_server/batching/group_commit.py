@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from statekeep_server.domain.values import value_class
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -105,7 +107,7 @@ class _ArrivalRate:
         return seconds / max(self._mean_gap_s, 1e-6)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class _Waiter(Generic[T, R]):
     item: T
     size_bytes: int

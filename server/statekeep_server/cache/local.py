@@ -8,9 +8,9 @@ skipped save there.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from statekeep_server.domain.model import RunKey
+from statekeep_server.domain.values import value_class
 from statekeep_server.service.ports import CachedHead, CacheStatistics
 
 ENTRY_OVERHEAD_BYTES = 500
@@ -22,7 +22,7 @@ def entry_bytes(key: RunKey) -> int:
     return ENTRY_OVERHEAD_BYTES + len(key.tenant) + len(key.run_id)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class _Entry:
     head: CachedHead
     expires_s: float

@@ -6,11 +6,12 @@ framed (see `domain.framing`) in the order of `_parts`, after the previous hash.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from statekeep_server.domain.framing import digest, maybe, number
 from statekeep_server.domain.model import RunKey
+from statekeep_server.domain.values import value_class
 
 GENESIS = bytes(32)
 """The hash before a run's first record."""
@@ -20,7 +21,7 @@ TAG = "statekeep audit 1"
 Kind = Literal["SAVE", "DELETE"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class AuditRecord:
     """One link of a run's chain.
 

@@ -11,7 +11,6 @@ the same bytes or says what is wrong with it.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeGuard
 
 import orjson
@@ -31,6 +30,7 @@ from statekeep_server.domain.ignored import (
     prune_object,
 )
 from statekeep_server.domain.limits import CODEC_DEPTH, Limits
+from statekeep_server.domain.values import value_class
 
 __all__ = [
     "CANONICAL_VERSION",
@@ -65,7 +65,7 @@ MAX_FIELD_CHARACTERS = 128
 """Longer names are those of data, not of fields."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class CanonicalState:
     """The canonical form of a JSON state, without what is ignored.
 

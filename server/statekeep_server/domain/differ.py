@@ -10,12 +10,12 @@ Digests are 8 bytes: they inform, they decide nothing (the comparison hash does)
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 
 import orjson
 
 from statekeep_server.domain.canonical import MAX_FIELDS
+from statekeep_server.domain.values import value_class
 
 ENCODING_VERSION = 1
 
@@ -25,7 +25,7 @@ WHOLE = ""
 """The name of the one field of a state that is not a JSON object."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Changes:
     """What differs between two states.
 
@@ -82,7 +82,7 @@ def changed_fields(before: bytes, after: bytes) -> Changes:
     return Changes(tuple(sorted(names)), truncated=not same_rest)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class _Digests:
     named: Mapping[str, str]
     rest: str | None

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from statekeep_server.domain.values import value_class
+
 DEFAULT_TENANT = "default"
 """The tenant of every caller until tenants come from credentials."""
 
@@ -75,7 +77,7 @@ class RunKey(NamedTuple):
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class SaveCommand:
     """One attempt of one save, as its caller asked for it.
 
@@ -115,7 +117,7 @@ def make_context(context: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(context.items()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class PreparedSave:
     """A valid save with everything derived from its payload, computed once, before any I/O.
 
@@ -134,7 +136,7 @@ class PreparedSave:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class Head:
     """The one row per run that says what stands. It moves with every write of the run.
 
@@ -160,7 +162,7 @@ class Head:
     writer_sequence: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Would:
     """What the optimized path would have made of a save that standard persisted.
 
@@ -173,7 +175,7 @@ class Would:
     persisted_at_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class SaveResult:
     """What became of a save; also what a request id remembers.
 
@@ -199,7 +201,7 @@ class SaveResult:
     would: Would | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class Snapshot:
     """A stored state, described. `state` is None in listings."""
 
@@ -221,7 +223,7 @@ class Snapshot:
     state: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class LoadedState:
     """A snapshot with its state, and the head's version now (for the next `expected_version`)."""
 
@@ -241,7 +243,7 @@ class Run:
     persisted_at_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Newest:
     """Selects the newest live snapshot of a run."""
 

@@ -15,6 +15,7 @@ from statekeep_server.domain.model import (
     SaveCommand,
     Would,
 )
+from statekeep_server.domain.values import value_class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class ShadowRules:
     persisted_at_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Decision:
     """Whether to persist or to skip, and why."""
 

@@ -9,7 +9,7 @@ was set back: versions give the order of writes, and a head that kept the later 
 the future", and so never be leaned on, until the clock caught up.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from statekeep_server.domain.audit import GENESIS, AuditRecord, seal
 from statekeep_server.domain.differ import changed_fields
@@ -28,9 +28,10 @@ from statekeep_server.domain.model import (
     Snapshot,
 )
 from statekeep_server.domain.policy import ShadowRules, SkipRules, decide, foresee, is_standing
+from statekeep_server.domain.values import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class RecordedResult:
     """What a request id remembers: the result of its save, and which save it was."""
 
@@ -38,7 +39,7 @@ class RecordedResult:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class Written:
     """What a persisted save writes. The snapshot carries its state."""
 
@@ -47,7 +48,7 @@ class Written:
     audit: AuditRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class Transition:
     """What one save does to its run.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from statekeep_server.domain.model import Path, SaveResult
+from statekeep_server.domain.values import value_class
 from statekeep_server.service.histogram import Durations
 from statekeep_server.service.ports import CacheStatistics, PoolStatistics
 from statekeep_server.telemetry.event_queue import QueueStatistics
@@ -18,7 +19,7 @@ class FallbackCause:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class SaveAck:
     """The acknowledgement of a save: sent after its commit, or after the barrier of a skip.
 

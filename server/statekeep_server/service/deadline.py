@@ -1,12 +1,11 @@
 """The moment after which a caller no longer waits."""
 
-from dataclasses import dataclass
-
 from statekeep_server.domain.errors import DeadlineExceeded
+from statekeep_server.domain.values import value_class
 from statekeep_server.service.ports import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Deadline:
     """A moment of the monotonic clock; None never comes."""
 

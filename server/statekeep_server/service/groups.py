@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from statekeep_server.batching.group_commit import GroupCommit, GroupLimits
 from statekeep_server.domain.errors import Refused, StateError, StorageUnavailable
 from statekeep_server.domain.model import LoadedState, RunKey, SaveResult
+from statekeep_server.domain.values import value_class
 from statekeep_server.service.deadline import Deadline
 from statekeep_server.service.ports import Append, Clock, Probe, Standing, StateStore
 from statekeep_server.telemetry import names
@@ -25,7 +26,7 @@ LOADS = 32
 """Loads that share a statement: each brings a state with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class QueuedSave:
     """A save on its way to the next commit.
 
@@ -53,7 +54,7 @@ class QueuedSave:
                 raise error
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Asked(Generic[T]):
     """What is asked of the store, together with others; `span` is that of the wait, if traced."""
 

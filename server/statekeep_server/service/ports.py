@@ -21,10 +21,11 @@ from statekeep_server.domain.model import (
 )
 from statekeep_server.domain.policy import ShadowRules, SkipRules
 from statekeep_server.domain.transition import RecordedResult
+from statekeep_server.domain.values import value_class
 from statekeep_server.flags import FlagChange, FlagName, Scope, StoredFlags
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Probe:
     """Asks the barrier for the head of a run and an earlier result of a request."""
 
@@ -32,7 +33,7 @@ class Probe:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class Standing:
     """What the barrier saw: all of it committed, at one moment after the request arrived.
 
@@ -47,7 +48,7 @@ class Standing:
     now_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class Append:
     """One save to be decided and, unless skipped, written, under the lock of its head.
 
@@ -267,7 +268,7 @@ MAX_OVERRIDES = 1_000
 """Flags of tenants and runs. Every server holds all of them; a percentage serves more runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class CachedHead:
     """What a server remembers of a head: enough to choose a route."""
 

@@ -12,7 +12,6 @@ and a call that locked some heads and misses others starts over with inserting.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, delete, insert, select, update
@@ -20,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statekeep_server.domain.model import Head, RunKey
 from statekeep_server.domain.transition import RecordedResult
+from statekeep_server.domain.values import value_class
 from statekeep_server.service.ports import Append
 from statekeep_server.storage.deciding import Decided, RequestKey, decide_all, request_key
 from statekeep_server.storage.dialect import Dialect
@@ -52,7 +52,7 @@ def of_key(key: RunKey) -> dict[str, object]:
     return {"of_tenant": key.tenant, "of_run_id": key.run_id}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class LockedHead:
     """A head under lock; `head` is None where the run was never written."""
 
@@ -60,7 +60,7 @@ class LockedHead:
     deleted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Appended:
     """What was decided and written, and how the payloads were framed; None for as they came."""
 

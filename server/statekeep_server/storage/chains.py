@@ -1,7 +1,7 @@
 """Chains: a snapshot and the frames that it builds on, read in one statement."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 from statekeep_server.domain.errors import StateCorrupt
 from statekeep_server.domain.model import ById, ByVersion, LoadedState, Newest, RunKey, Selector
+from statekeep_server.domain.values import value_class
 from statekeep_server.storage.dialect import Dialect
 from statekeep_server.storage.frames import CorruptFrame, StoredFrame, decode
 from statekeep_server.storage.loading import not_found
@@ -47,7 +48,7 @@ Rows = Sequence[RowMapping]
 OF_RUN: tuple[ColumnElement[str], ColumnElement[str]] = (bindparam("tenant"), bindparam("run_id"))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class FoundState:
     """A state as it was read, with the frames that it was read from."""
 

@@ -6,18 +6,19 @@ save.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from statekeep_server.domain.errors import AtomicBatchFailed, Refused
 from statekeep_server.domain.model import Head, RunKey, SaveResult, Snapshot
 from statekeep_server.domain.transition import RecordedResult, Transition, Written, apply_save
+from statekeep_server.domain.values import value_class
 from statekeep_server.service.ports import Append
 
 RequestKey = tuple[RunKey, str]
 """A run and a request id."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class MovedHead:
     """A head as a call leaves it.
 
@@ -29,7 +30,7 @@ class MovedHead:
     newest: Snapshot | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(kw_only=True)
 class Decided:
     """What to answer and what to write.
 

@@ -11,11 +11,12 @@ give the right one at the end, and hashing each would cost more than reading it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
 import zstandard
+
+from statekeep_server.domain.values import value_class
 
 IDENTITY = "identity"
 """The payload as it came."""
@@ -44,7 +45,7 @@ class CorruptFrame(Exception):
     """A frame cannot be read, or gives another payload than was stored."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Frame:
     """A payload as it is to be stored.
 
@@ -59,7 +60,7 @@ class Frame:
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Base:
     """A payload to build on, and its place in the chain.
 

@@ -14,13 +14,13 @@ everywhere, so that two statements cannot wait for each other in a circle.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 
 from sqlalchemy import Table
 
 from statekeep_server.domain.errors import CommitUnknown
 from statekeep_server.domain.model import Head, Outcome, RunKey, SaveResult
+from statekeep_server.domain.values import value_class
 from statekeep_server.service.ports import Append
 from statekeep_server.storage.appending import snapshot_rows
 from statekeep_server.storage.deciding import Decided, decide_all
@@ -69,7 +69,7 @@ async def read_makers(lane: Lane) -> Makers:
     return {name: itemgetter(*names) for name, names in columns.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class _Plan:
     """The saves of one run, decided.
 

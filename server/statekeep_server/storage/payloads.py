@@ -15,12 +15,13 @@ another head, and its next frame stands alone.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cachetools import LRUCache
 
 from statekeep_server.domain.model import Head, RunKey, Snapshot
 from statekeep_server.domain.transition import Written
+from statekeep_server.domain.values import value_class
 from statekeep_server.storage.frames import Base, Frame, StoredFrame, encode
 
 SEGMENT = 16
@@ -49,7 +50,7 @@ batch of 10 kB. A thread, which works outside the interpreter's lock, is for lar
 for small states too, a save took a seventh more processor time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Payload:
     """A run's newest payload.
 
@@ -72,7 +73,7 @@ class Payload:
         return self.newest.state_bytes + anchor + ENTRY_OVERHEAD_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Framed:
     """The frames of a transaction.
 

@@ -9,13 +9,13 @@ answer leaves the outcome unknown, and says so.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sqlalchemy import Executable, RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statekeep_server.domain.errors import CommitUnknown, StorageUnavailable
+from statekeep_server.domain.values import value_class
 from statekeep_server.storage.engine import Engines
 from statekeep_server.storage.translate import (
     DRIVER_ERRORS,
@@ -35,7 +35,7 @@ BACK_OFF_S = 0.01
 """Times the attempt: nothing beside the second in which the database found a deadlock."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Done(Generic[T]):
     """What a transaction did: its answer, and how many rows it wrote; 0 is rolled back."""
 

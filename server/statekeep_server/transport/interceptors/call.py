@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 from statekeep_server.domain.errors import InvalidField
 from statekeep_server.domain.model import DEFAULT_TENANT
+from statekeep_server.domain.values import value_class
 
 TENANT = "statekeep-tenant"
 PREVIOUS_ATTEMPTS = "grpc-previous-rpc-attempts"
@@ -14,7 +14,7 @@ _MAX_TENANT_CHARACTERS = 64
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Caller:
     """Who calls.
 
@@ -26,7 +26,7 @@ class Caller:
     previous_attempts: int
 
 
-@dataclass(frozen=True, slots=True)
+@value_class()
 class Call:
     """A call as its servicer sees it.
 
