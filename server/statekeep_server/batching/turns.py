@@ -66,7 +66,7 @@ class _Line:
 
 
 class Turn(Generic[K]):
-    """One piece of work's place in the line of its key. Whoever makes one leaves it in the end."""
+    """One piece of work's place in the line of its key. Whoever makes one ends it."""
 
     def __init__(self, turns: "Turns[K]", key: K) -> None:
         self._turns = turns
@@ -75,6 +75,7 @@ class Turn(Generic[K]):
         self._place: tuple[_Line, asyncio.Future[None]] | None = None
         self._returns = False
         self._has_queued = False
+        self._is_over = False
 
     def take(self) -> bool:
         """Take the turn if nobody stands before this work; say whether it is held."""
@@ -120,6 +121,11 @@ class Turn(Generic[K]):
             line.pass_on()
             self._turns.part(self._key)
 
+    def end(self) -> None:
+        """Leave for good: what is queued still and fails does not come back, for nobody waits."""
+        self._is_over = True
+        self.leave()
+
     def _come_back(self) -> None:
         """Stand in line again, before all that has arrived since the turn was left.
 
@@ -151,7 +157,8 @@ class Turn(Generic[K]):
 
         def ended(done: asyncio.Future[Any]) -> None:
             del line.queued[done]
-            if not done.cancelled() and done.exception() is not None:
+            failed = not done.cancelled() and done.exception() is not None
+            if failed and not self._is_over:
                 self._come_back()  # at once, whenever its owner hears of it
             self._turns.part(key)
 
@@ -203,7 +210,7 @@ class Turns(Generic[K]):
         try:
             yield turn
         finally:
-            turn.leave()
+            turn.end()
 
     @asynccontextmanager
     async def of_all(self, keys: Iterable[K]) -> AsyncIterator[list[Turn[K]]]:

@@ -6,6 +6,7 @@ carries the same request id and the next attempt number, so that a save whose fi
 lost on the way back happens once.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -87,6 +88,9 @@ class BothPaths:
         try:
             self.admit(path)
             result = await serve(service, save)
+        except asyncio.CancelledError as gone:
+            self.judge(path, gone)
+            raise
         except Refused as error:
             self.judge(path, error)
             service.counters.failed(error)
@@ -134,13 +138,13 @@ class BothPaths:
             span.event(names.FALLBACK, reason)
         return FallbackCause(reason, describe(first))
 
-    def judge(self, path: Path, error: Exception | None) -> None:
+    def judge(self, path: Path, error: BaseException | None) -> None:
         """Tell the breaker what a request says about the optimized path."""
         if path is Path.STANDARD:
             return
         if error is not None and reason_of(error) == "CIRCUIT_OPEN":
             return
-        if isinstance(error, DeadlineExceeded | Overloaded):
+        if isinstance(error, DeadlineExceeded | Overloaded | asyncio.CancelledError):
             self.breaker.released()
         elif error is None or isinstance(error, Refused | AtomicBatchFailed):
             self.breaker.succeeded()

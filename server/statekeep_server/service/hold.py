@@ -26,5 +26,5 @@ class Hold:
         """Let go: whoever shares it calls this once."""
         self._holders -= 1
         if not self._holders:
-            self._turn.leave()
+            self._turn.end()
             self._admission.leave(1, self._size_bytes)

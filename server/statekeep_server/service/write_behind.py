@@ -289,7 +289,7 @@ class WriteBehind:
         else:
             self._buffer.settle(key, Fate(ack.result.outcome))
         finally:
-            turn.leave()
+            turn.end()
 
     def _give_up(self, key: RunKey, reason: str) -> None:
         if key not in self._buffer:

@@ -96,6 +96,20 @@ async def test_work_that_comes_back_goes_before_what_arrived_since() -> None:
     assert len(turns) == 0
 
 
+async def test_work_that_fails_after_its_owner_went_does_not_come_back() -> None:
+    turns: Turns[str] = Turns()
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    turn = Turn(turns, "run")
+    await turn.enter()
+    turn.queue(work)
+    turn.leave()
+    turn.end()
+    work.set_exception(RuntimeError("it failed"))
+    async with asyncio.timeout(5), turns.of("run") as after:
+        await after.drained()
+    assert len(turns) == 0
+
+
 async def test_what_is_queued_is_seen_until_it_is_done() -> None:
     turns: Turns[str] = Turns()
     work: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -22,6 +22,7 @@ from statekeep_server.domain.errors import (
 from statekeep_server.domain.model import Newest, Outcome, Path, RunKey
 from statekeep_server.flags import Flags
 from statekeep_server.service.answers import SaveAck
+from tests.support.wire import gate
 from tests.support.world import RUN, World, command, open_world
 
 A = {"step": 1}
@@ -217,6 +218,27 @@ async def test_a_probe_that_was_never_sent_leaves_the_circuit_as_it_was(world: W
     assert ack.path is Path.OPTIMIZED
 
 
+async def test_a_probe_whose_caller_went_lets_another_one_probe() -> None:
+    async with open_world() as world:
+        world.optimized.always["append_many"] = StorageUnavailable("UNREACHABLE")
+        for _ in range(5):
+            await world.facade.save(command(A, checkpoint_type="MANUAL"))
+        world.optimized.always.clear()
+        world.clock.advance(1.0)
+        gated = gate(world)
+        probe = asyncio.create_task(world.facade.save(command(A, checkpoint_type="MANUAL")))
+        while not gated.waiting:
+            await asyncio.sleep(0.001)
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        assert world.facade.statistics().circuit_open
+        gated.gate.set()
+        ack = await world.facade.save(command(B, checkpoint_type="MANUAL"))
+        assert (ack.path, ack.fallback_cause) == (Path.OPTIMIZED, None)
+        assert not world.facade.statistics().circuit_open
+
+
 async def test_a_failing_standard_path_has_nothing_to_fall_back_to(world: World) -> None:
     world.flags = Flags(enable_optimized_persistence=False)
     world.standard.always["append_many"] = StorageUnavailable("LOCKED")
@@ -347,6 +369,44 @@ async def test_a_cancelled_call_cancels_no_commit(world: World) -> None:
     assert (await follower).result.version == 2, "the next save of the run waits for the commit"
     again = await world.facade.save(command(A, request_id="r", attempt=2))
     assert (again.result.version, again.result.replayed) == (1, True)
+
+
+@pytest.mark.parametrize("fault", ["the commit fails", "its time is over"])
+async def test_a_cancelled_save_that_then_fails_leaves_its_run_free(
+    world: World, fault: str
+) -> None:
+    entered, may_commit = asyncio.Event(), asyncio.Event()
+    original = world.memory.append_many
+
+    async def slow(*args, **kwargs):  # type: ignore[no-untyped-def]  # as the port's
+        entered.set()
+        await may_commit.wait()
+        world.memory.append_many = original  # type: ignore[method-assign]  # once is enough
+        if fault == "the commit fails":
+            raise StorageUnavailable("LOCKED")
+        return await original(*args, **kwargs)
+
+    world.memory.append_many = slow  # type: ignore[method-assign]  # holds the commit up
+    calls = []
+    if fault == "its time is over":
+        other = command(A, key=RunKey("default", "another"))
+        calls.append(asyncio.create_task(world.facade.save(other)))
+        await entered.wait()
+    call = asyncio.create_task(world.facade.save(command(A), deadline_s=1.0))
+    await entered.wait()
+    await asyncio.sleep(0.01)
+    world.clock.advance(2.0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    may_commit.set()
+    await asyncio.gather(*calls)
+    async with asyncio.timeout(5):
+        assert (await world.facade.save(command(B))).result.outcome is Outcome.PERSISTED
+        (again,) = await world.facade.save_many([command(A)])
+        assert acked(again).result.outcome is Outcome.PERSISTED
+        await world.facade.delete_run(RUN)
+    assert world.facade._admission.saves == 0
 
 
 async def test_a_failed_write_is_not_remembered(world: World) -> None:
