@@ -294,6 +294,24 @@ MUTANTS = (
         (f"{LATE}.py::test_a_durable_save_comes_after_what_is_held", LATE_LAWS),
     ),
     Mutant(
+        "a-save-comes-back-though-nobody-waits",
+        (("batching/turns.py", "if failed and not self._is_over:", "if failed:"),),
+        (f"{FALLBACK}::test_a_cancelled_save_that_then_fails_leaves_its_run_free",),
+    ),
+    Mutant(
+        "a-cancelled-probe-says-nothing",
+        (
+            (
+                "service/both_paths.py",
+                "        except asyncio.CancelledError as gone:\n"
+                "            self.judge(path, gone)\n"
+                "            raise\n",
+                "",
+            ),
+        ),
+        (f"{FALLBACK}::test_a_probe_whose_caller_went_lets_another_one_probe",),
+    ),
+    Mutant(
         "write-behind-of-a-retry-once-more",
         (
             (

@@ -129,6 +129,7 @@ BAD_SAVES = [
     bad_state("long integer", "STATE_INTEGER_TOO_LONG", b"1" * 4_301, limit="4300"),
     bad_state("very long integer", "STATE_INTEGER_TOO_LONG", b"[-" + b"9" * 1_000_000 + b"]"),
     bad_state("many members", "STATE_TOO_MANY_MEMBERS", members(100_001), limit="100000"),
+    bad_state("many tiny arrays", "STATE_TOO_MANY_MEMBERS", b"[[]" + b",[]" * 1_000_000 + b"]"),
     bad_state("a million tiny keys", "STATE_TOO_LARGE", members(1_000_000), limit=str(MAX_STATE)),
     bad_state(
         "one byte too large",

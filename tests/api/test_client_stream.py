@@ -1,6 +1,7 @@
 """The client's stream of saves, against a server."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -113,6 +114,22 @@ async def test_whoever_gives_up_waiting_leaves_the_answer() -> None:
             await asyncio.wait_for(sent, 0.01)
         gated.gate.set()
         assert (await sent).version == 1
+
+
+async def test_whoever_gives_up_before_there_is_a_connection_has_sent_nothing() -> None:
+    silent = socket.create_server(("127.0.0.1", 0))  # it accepts, and says nothing
+    port = silent.getsockname()[1]
+    async with AsyncClient(f"127.0.0.1:{port}") as client, client.stream() as stream:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream.save("run-0", 0), 0.2)
+        silent.close()
+        async with (
+            open_world() as world,
+            serve(world.facade, Settings(database_url="memory", port=port), flags=world.follower),
+        ):
+            sent = [await stream.save(f"run-{number}", number) for number in (1, 2, 3)]
+            results = [await save for save in sent]
+    assert [one.request_id for one in results] == [save.request_id for save in sent]
 
 
 async def test_leaving_may_be_cancelled() -> None:

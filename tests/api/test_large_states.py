@@ -14,6 +14,7 @@ from statekeep.v1 import agent_state_pb2
 from statekeep.v1 import agent_state_service_pb2 as pb
 from statekeep_server.domain.limits import MIB, Limits
 from statekeep_server.domain.model import Path
+from statekeep_server.transport import large_states
 from tests.support.both_clients import KINDS, Kind, connect
 from tests.support.wire import (
     Wire,
@@ -203,6 +204,21 @@ async def test_waiting_for_another_large_state_ends_with_the_deadline() -> None:
         assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
         gated.gate.set()
         assert (await first).saved.version == 1
+
+
+async def test_a_client_that_reads_no_further_makes_room_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(large_states, "MAX_SEND_S", 0.5)
+    state = b'"' + b"x" * (30 * MIB) + b'"'  # more than the buffers on the way hold
+    async with open_faulty_wire(Path.STANDARD) as (wire, _):
+        chunks = [chunk(state[start : start + MIB]) for start in range(0, len(state), MIB)]
+        await large(wire, header(run_id="run-1"), *chunks)
+        request = pb.LoadLargeAgentStateRequest(load=pb.LoadAgentStateRequest(run_id="run-1"))
+        idle: Any = wire.state.LoadLargeAgentState(request)
+        await idle.read()
+        assert len((await load_large(wire, "run-1"))[1]) == len(state)
+        assert await idle.code() is StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_a_client_that_goes_away_in_the_middle_makes_room() -> None:

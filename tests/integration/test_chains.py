@@ -194,6 +194,28 @@ async def test_what_cannot_be_read_keeps_its_base(
     assert len(await depths(engine)) == 3
 
 
+async def test_what_cannot_be_read_holds_up_no_sweep(
+    store: SqlStateStore, engine: AsyncEngine
+) -> None:
+    """Of its run only what it builds on stays, or expired rows of it would fill every sweep."""
+    key, neighbour = new_key(), new_key()
+    await save_all(store, key, growing_states(40), expires_at_us=4 * 10**15)
+    await save_all(store, neighbour, growing_states(3), expires_at_us=4 * 10**15)
+    async with engine.begin() as connection:
+        row = update(snapshots).where(snapshots.c.run_id == key.run_id)
+        await connection.execute(row.values(expires_at_us=snapshots.c.version))
+        corrupt = row.where(snapshots.c.version == 2)
+        await connection.execute(corrupt.values(expires_at_us=None, state=b"nonsense"))
+        row = update(snapshots).where(snapshots.c.run_id == neighbour.run_id)
+        await connection.execute(row.values(expires_at_us=100))
+    while await store.sweep(limit=32, request_results_before_us=0):
+        pass
+    async with engine.connect() as connection:
+        statement = select(snapshots.c.run_id, snapshots.c.version)
+        left = {(row.run_id, row.version) for row in await connection.execute(statement)}
+    assert left == {(key.run_id, 1), (key.run_id, 2)}
+
+
 async def test_the_newest_is_remembered_as_it_was_saved_or_loaded(
     store: SqlStateStore, database_url: str
 ) -> None:

@@ -143,8 +143,11 @@ class SaveStream:
         async with self._writing:
             if self._reader.done():
                 raise self._why(save.request_id)
-            self._waiting.append(sent)
             try:
+                # Whoever gives up before there is a connection has sent nothing, and may go on.
+                await self._call.wait_for_connection()
+                # From here on giving up ends the whole stream: a part may be sent.
+                self._waiting.append(sent)
                 await self._call.write(message)
             except (grpc.RpcError, asyncio.InvalidStateError) as failure:
                 await asyncio.wait([self._reader])  # it knows why, and has told the save

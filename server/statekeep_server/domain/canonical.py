@@ -16,10 +16,9 @@ from typing import TypeGuard
 import orjson
 
 from statekeep_server.domain.exact_json import (
-    count_members,
+    has_too_many,
     read_exactly,
     too_deep,
-    too_many_members,
 )
 from statekeep_server.domain.ignored import (
     DEFAULT_IGNORED_FIELDS,
@@ -102,21 +101,21 @@ def canonicalize_exactly(raw: bytes, ignored: IgnoredFields, limits: Limits) -> 
 def canonicalize_fast(raw: bytes, ignored: IgnoredFields, limits: Limits) -> CanonicalState | None:
     """Make the canonical form with the codec; None where it may have lost something.
 
-    Raises TooDeep and TooManyMembers; leaves every other fault to the exact reader.
+    Raises TooDeep; leaves every other fault to the exact reader.
     """
+    structure = raw.translate(None, OTHERS)
+    colons = structure.count(b":")
+    # Texts hold brackets and colons too: no value is nested more deeply than this.
+    brackets = len(structure) - colons
+    if max(colons, brackets) > limits.max_members and has_too_many(raw, limits):
+        return None
     if _may_hold_long_integer(raw):
         return None
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
-    structure = raw.translate(None, OTHERS)
-    colons = structure.count(b":")
-    # Texts hold brackets and colons too: no value is nested more deeply than this.
-    brackets = len(structure) - colons
     try:
-        if colons > limits.max_members and count_members(raw) > limits.max_members:
-            raise too_many_members(limits)
         if not _is_small(value):
             written = [_writer_for(brackets, limits.max_depth)(value)]
             return _other(value, ignored) if _is_all(written, raw, colons) else None

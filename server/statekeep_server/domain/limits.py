@@ -17,7 +17,7 @@ class Limits:
     told otherwise, and a load must reach them."""
     max_large_state_bytes: int = 64 * MIB
     """Bytes of one state that is sent in chunks. One at a time is saved and one loaded, and each
-    takes about four times its size in memory."""
+    takes about four times its size in memory, an array of tiny strings up to sixteen times."""
     max_message_bytes: int = 16 * MIB
     """Bytes of one gRPC message: above `max_state_bytes`, so that a state over it gets our error
     and not the transport's."""
@@ -30,8 +30,8 @@ class Limits:
     max_integer_digits: int = 4_300
     """Digits of an integer in a JSON state: the limit of CPython's own conversion."""
     max_members: int = 100_000
-    """Object members of a JSON state, all levels together: so many take about 25 ms to compare, and
-    no agent has them."""
+    """Object members of a JSON state, all levels together, and likewise its arrays and objects: so
+    many take about 25 ms to compare, and no agent has them."""
     max_id_characters: int = 256
     """Characters of a run, a thread, a user or a phase."""
     max_request_id_characters: int = 128

@@ -64,8 +64,25 @@ class Batches:
                 service.counters.failed(first)
                 raise
             return [await self._save_alone(save, deadline) for save in saves]
-        self._paths.judge(path, None)
-        return _acks(results, path)
+        failed = {
+            index: result
+            for index, result in enumerate(results)
+            if path is Path.OPTIMIZED
+            and isinstance(result, Exception)
+            and not isinstance(result, Refused)
+        }
+        self._paths.judge(path, next(iter(failed.values()), None))
+        acks = _acks(results, path)
+        for index, cause in failed.items():  # in order: saves of a run fail together
+            acks[index] = await self._save_failed(saves[index], deadline, cause)
+        return acks
+
+    async def _save_failed(
+        self, save: PreparedSave, deadline: Deadline, first: Exception
+    ) -> SaveAck | Exception:
+        """Save one item that failed in a batch which did not, through standard."""
+        answer = await self._save_alone(save, deadline, self._paths.falling_back(first))
+        return answer if isinstance(answer, SaveAck) else with_both_causes(first, answer)
 
     async def _save_all_standard(
         self,
@@ -104,7 +121,7 @@ class Batches:
 
 def _acks(
     results: Sequence[SaveResult | Exception], path: Path, cause: FallbackCause | None = None
-) -> Sequence[SaveAck | Exception]:
+) -> list[SaveAck | Exception]:
     """Turn the results of a batch into answers."""
     return [
         SaveAck(result, path, cause) if isinstance(result, SaveResult) else result

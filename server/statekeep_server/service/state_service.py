@@ -12,7 +12,12 @@ from collections.abc import Sequence
 from statekeep_server.batching.group_commit import QueueFull
 from statekeep_server.batching.turns import Turn, Turns
 from statekeep_server.domain.canonical import IgnoredFields
-from statekeep_server.domain.errors import AtomicBatchFailed, Overloaded, RequestIdReused
+from statekeep_server.domain.errors import (
+    AtomicBatchFailed,
+    Overloaded,
+    Refused,
+    RequestIdReused,
+)
 from statekeep_server.domain.limits import Limits
 from statekeep_server.domain.model import (
     Head,
@@ -185,8 +190,8 @@ class StateService:
         for answer in answers:
             if isinstance(answer, SaveResult):
                 self.counters.saved(answer, each_s)
-            else:
-                self.counters.failed(answer)
+            elif isinstance(answer, Refused) or self.path is Path.STANDARD:
+                self.counters.failed(answer)  # what else the optimized path fails at falls back
         return answers
 
     async def save_in_session(self, save: PreparedSave, session: object) -> SaveResult:

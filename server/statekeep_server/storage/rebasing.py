@@ -47,26 +47,30 @@ class Rebasing:
     async def free(self, connection: AsyncConnection, going: Sequence[Name]) -> set[Name]:
         """Let nothing build on the snapshots that are going; return those that must stay.
 
-        A run's snapshots stay when one that builds on them cannot be read: taking them away would
-        destroy what may be left to repair.
+        What a snapshot is built of stays when it cannot be read: taking that away would destroy
+        what may be left to repair.
         """
         asked = self._dialect.asked_rows(SNAPSHOT, named_rows(going))
         rows = (await connection.execute(self._dependents, asked)).mappings().all()
         gone = set(going)
-        broken = set()
+        needed: set[Name] = set()
         for row in rows:
             if (row["tenant"], row["run_id"], row["version"]) in gone:
                 continue  # goes too
+            of_row = {"tenant": row["tenant"], "run_id": row["run_id"], "selected": row["version"]}
+            chain = (await connection.execute(self._chain, of_row)).mappings().all()
             try:
-                await self._stand_alone(connection, row)
+                await self._stand_alone(connection, row, chain)
             except CorruptFrame:
                 logger.exception("A snapshot cannot be read: what it builds on stays")
-                broken.add((row["tenant"], row["run_id"]))
-        return {name for name in going if name[:2] in broken}
+                needed |= {
+                    (row["tenant"], row["run_id"], one["snapshots_version"]) for one in chain
+                }
+        return gone & needed
 
-    async def _stand_alone(self, connection: AsyncConnection, row: RowMapping) -> None:
-        of_row = {"tenant": row["tenant"], "run_id": row["run_id"], "selected": row["version"]}
-        chain = (await connection.execute(self._chain, of_row)).mappings().all()
+    async def _stand_alone(
+        self, connection: AsyncConnection, row: RowMapping, chain: Sequence[RowMapping]
+    ) -> None:
         state_sha256 = next(one["audit_records_state_sha256"] for one in chain if not one["place"])
         frame = await asyncio.to_thread(_alone, chained(chain), state_sha256)
         await connection.execute(_refresh(row), _columns(frame))

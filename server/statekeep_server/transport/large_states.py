@@ -5,7 +5,7 @@ the statement), so only one is saved and one is sent at a time: they bound the m
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from statekeep.v1 import agent_state_service_pb2 as pb
@@ -19,6 +19,10 @@ CHUNK_BYTES = MIB
 
 MAX_RECEIVE_S = 60.0
 """For the chunks of one state: others wait for it. 64 MiB take so long at 9 Mbit/s."""
+
+
+MAX_SEND_S = 60.0
+"""For those that are sent: a client that reads no further makes others wait too."""
 
 
 class OneAtATime:
@@ -89,12 +93,28 @@ async def _receive(
     return header, b"".join(chunks)
 
 
-def parts(loaded: LoadedState) -> Iterator[pb.LoadLargeAgentStateResponse]:
+def _parts(loaded: LoadedState) -> Iterator[pb.LoadLargeAgentStateResponse]:
     """Cut a loaded state into messages: the snapshot, then its data."""
     yield pb.LoadLargeAgentStateResponse(loaded=convert.load_response(loaded, with_data=False))
     state = memoryview(loaded.snapshot.state or b"")
     for start in range(0, len(state), CHUNK_BYTES):
         yield pb.LoadLargeAgentStateResponse(chunk=bytes(state[start : start + CHUNK_BYTES]))
+
+
+async def send(
+    loaded: LoadedState, write: Callable[[pb.LoadLargeAgentStateResponse], Awaitable[None]]
+) -> None:
+    """Send a loaded state in parts.
+
+    Raises:
+        DeadlineExceeded: They were not read in time.
+    """
+    try:
+        async with asyncio.timeout(MAX_SEND_S):
+            for part in _parts(loaded):
+                await write(part)
+    except TimeoutError:
+        raise DeadlineExceeded(f"the chunks were not read within {MAX_SEND_S:g} s") from None
 
 
 def check_fits_message(loaded: LoadedState, limits: Limits) -> None:

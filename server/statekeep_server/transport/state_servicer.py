@@ -30,8 +30,8 @@ from statekeep_server.transport.interceptors.limiter import Limiter
 from statekeep_server.transport.large_states import (
     OneAtATime,
     check_fits_message,
-    parts,
     receive,
+    send,
 )
 from statekeep_server.transport.save_stream import SaveStream
 
@@ -118,8 +118,7 @@ class StateServicer(agent_state_service_pb2_grpc.AgentStateServiceServicer):
         key, selector = self._selected(request.load, call)
         async with self._one_load.turn(call.deadline_s):
             loaded = await self._facade.load(key, selector, deadline_s=call.deadline_s)
-            for part in parts(loaded):
-                await context.write(part)
+            await send(loaded, context.write)
 
     async def ListSnapshots(
         self, request: pb.ListSnapshotsRequest, context: Context

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from statekeep_server.domain import canonical
+from statekeep_server.domain import canonical, exact_json
 from statekeep_server.domain.canonical import (
     DEFAULT_IGNORED_FIELDS,
     canonicalize,
@@ -280,6 +280,19 @@ def test_too_many_tiny_keys_are_refused() -> None:
         assert type(error) is TooManyMembers
         assert error.metadata == {"field": "state.data", "limit": "100000"}
     assert form(raw.replace('"0":1,', "")).count(b":") == 100_000
+
+
+@pytest.mark.parametrize("tiny", ["[]", "{}"])
+def test_too_many_tiny_containers_are_refused_before_they_are_read(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = "[" + ",".join([tiny] * 99_999) + "]"
+    assert form(raw) == raw.encode()
+    monkeypatch.setattr(orjson, "loads", None)
+    monkeypatch.setattr(exact_json, "_Reader", None)
+    error = fault(raw.replace(tiny, f"{tiny},{tiny}", 1))
+    assert type(error) is TooManyMembers
+    assert error.metadata == {"field": "state.data", "limit": "100000"}
 
 
 def test_members_are_counted_and_colons_are_not() -> None:

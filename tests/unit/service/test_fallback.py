@@ -322,6 +322,35 @@ async def test_a_standard_batch_that_the_database_refuses_fails_at_once(world: W
     assert world.standard.calls == ["append_many"]
 
 
+@pytest.mark.parametrize("recovers", [False, True])
+async def test_an_item_that_fails_for_itself_falls_back_by_itself(
+    world: World, recovers: bool
+) -> None:
+    original = world.optimized.append_many
+
+    async def half(appends, **options):  # type: ignore[no-untyped-def]  # as the port's
+        written = await original(appends[:1], **options)
+        return [*written, *[StorageUnavailable("LOCKED") for _ in appends[1:]]]
+
+    world.optimized.append_many = half  # type: ignore[method-assign]  # as two transactions may
+    if not recovers:
+        world.standard.always["append_many"] = StorageUnavailable("READ_ONLY")
+    fine, locked = await world.facade.save_many(
+        [command(A), command(B, key=RunKey("default", "locked"))]
+    )
+    assert (acked(fine).path, acked(fine).fallback_cause) == (Path.OPTIMIZED, None)
+    (standard, optimized) = world.facade.statistics().paths
+    assert optimized.fallbacks == {"STORAGE_UNAVAILABLE": 1}
+    assert optimized.failures == {}
+    if recovers:
+        assert acked(locked).path is Path.STANDARD
+        assert acked(locked).fallback_cause is not None
+    else:
+        assert isinstance(locked, StorageUnavailable)
+        assert locked.metadata["optimized_cause"] == "STORAGE_UNAVAILABLE"
+        assert standard.failures == {"STORAGE_UNAVAILABLE": 1}
+
+
 @pytest.mark.parametrize("optimized", [False, True])
 async def test_a_refused_atomic_batch_does_not_fall_back(world: World, optimized: bool) -> None:
     world.flags = Flags(enable_optimized_persistence=optimized)
