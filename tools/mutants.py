@@ -296,7 +296,10 @@ MUTANTS = (
     Mutant(
         "a-save-comes-back-though-nobody-waits",
         (("batching/turns.py", "if failed and not self._is_over:", "if failed:"),),
-        (f"{FALLBACK}::test_a_cancelled_save_that_then_fails_leaves_its_run_free",),
+        (
+            "tests/unit/batching/test_turns.py"
+            "::test_work_that_fails_after_its_owner_went_does_not_come_back",
+        ),
     ),
     Mutant(
         "a-cancelled-probe-says-nothing",

@@ -206,6 +206,11 @@ async def test_waiting_for_another_large_state_ends_with_the_deadline() -> None:
         assert (await first).saved.version == 1
 
 
+async def read_on(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 async def test_a_client_that_reads_no_further_makes_room_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -218,7 +223,9 @@ async def test_a_client_that_reads_no_further_makes_room_after_a_while(
         idle: Any = wire.state.LoadLargeAgentState(request)
         await idle.read()
         assert len((await load_large(wire, "run-1"))[1]) == len(state)
-        assert await idle.code() is StatusCode.DEADLINE_EXCEEDED
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_on(idle)
+        assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_a_client_that_goes_away_in_the_middle_makes_room() -> None:
