@@ -25,7 +25,7 @@ from tests.support.wire import (
     refusal,
     save_request,
 )
-from tests.support.world import World
+from tests.support.world import World, points
 
 Provoke = Callable[[Wire, World], Awaitable[Refusal]]
 
@@ -78,15 +78,10 @@ async def state_corrupt(wire: Wire, world: World) -> Refusal:
     return await refusal(wire.state.LoadAgentState(pb.LoadAgentStateRequest(run_id="run-1")))
 
 
-def saves_under_way(world: World) -> object:
-    (reading,) = (each for each in world.facade.readings() if each.metric is names.SAVES_UNDER_WAY)
-    return reading.points[()]
-
-
 async def overloaded(wire: Wire, world: World) -> Refusal:
     gated = gate(world)
     calls = [wire.state.SaveAgentState(save_request({"n": n}, run_id=new_run())) for n in range(4)]
-    while saves_under_way(world) != len(calls):
+    while points(world, names.SAVES_UNDER_WAY) != {(): len(calls)}:
         await asyncio.sleep(0.001)
     refused = await save(wire)
     gated.gate.set()

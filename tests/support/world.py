@@ -19,6 +19,8 @@ from statekeep_server.service.groups import open_groups
 from statekeep_server.service.monitor import open_monitor
 from statekeep_server.storage.memory_flag_store import MemoryFlagStore
 from statekeep_server.storage.memory_store import MemoryStateStore
+from statekeep_server.telemetry.instruments import Metric
+from statekeep_server.telemetry.measures import Points
 from statekeep_server.telemetry.save_events import SaveEvent, SaveLines
 from tests.support.clock import ManualClock
 from tests.support.faults import FaultyCache, FaultyStore
@@ -100,6 +102,12 @@ async def open_world(
             monitor=monitor,
         )
         yield world
+
+
+def points(world: World, metric: Metric) -> Points:
+    """Read what a service measures, by labels."""
+    (reading,) = (each for each in world.facade.readings() if each.metric is metric)
+    return reading.points
 
 
 def command(state: object = None, **options: Any) -> SaveCommand:

@@ -243,7 +243,7 @@ class Run:
     persisted_at_us: int
 
 
-@value_class()
+@dataclass(frozen=True, slots=True)
 class Newest:
     """Selects the newest live snapshot of a run."""
 

@@ -20,7 +20,6 @@ CHUNK_BYTES = MIB
 MAX_RECEIVE_S = 60.0
 """For the chunks of one state: others wait for it. 64 MiB take so long at 9 Mbit/s."""
 
-
 MAX_SEND_S = 60.0
 """For those that are sent: a client that reads no further makes others wait too."""
 

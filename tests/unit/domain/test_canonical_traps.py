@@ -295,6 +295,12 @@ def test_too_many_tiny_containers_are_refused_before_they_are_read(
     assert error.metadata == {"field": "state.data", "limit": "100000"}
 
 
+def test_the_depth_of_too_many_containers_is_not_walked_through() -> None:
+    limits = Limits(max_members=3, max_depth=4)
+    assert fault("[[],[],[],[[[[[]]]]]]", limits).reason == "STATE_TOO_MANY_MEMBERS"
+    assert fault("[[[[[", limits).reason == "STATE_TOO_DEEP"
+
+
 def test_members_are_counted_and_colons_are_not() -> None:
     limits = Limits(max_members=3)
     assert form('{"a":"::::","b":["x:y",{":":0}]}', limits)

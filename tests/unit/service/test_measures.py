@@ -10,14 +10,7 @@ from statekeep_server.service.measures import REFUSALS
 from statekeep_server.service.ports import PoolStatistics
 from statekeep_server.telemetry import names
 from statekeep_server.telemetry.buckets import Bucketed
-from statekeep_server.telemetry.instruments import Metric
-from statekeep_server.telemetry.measures import Points
-from tests.support.world import World, command, open_world
-
-
-def points(world: World, metric: Metric) -> Points:
-    (reading,) = (each for each in world.facade.readings() if each.metric is metric)
-    return reading.points
+from tests.support.world import command, open_world, points
 
 
 async def test_saves_are_counted_by_outcome_path_and_reason() -> None:

@@ -67,7 +67,8 @@ type AgentStateServiceClient interface {
 	// `Limits.max_state_bytes` fails with STATE_TOO_LARGE: LoadLargeAgentState returns it.
 	LoadAgentState(ctx context.Context, in *LoadAgentStateRequest, opts ...grpc.CallOption) (*LoadAgentStateResponse, error)
 	// LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
-	// snapshot without its data first, then the data in chunks. The server sends one at a time.
+	// snapshot without its data first, then the data in chunks. The server sends one at a time, within
+	// 60 seconds.
 	LoadLargeAgentState(ctx context.Context, in *LoadLargeAgentStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LoadLargeAgentStateResponse], error)
 	// BatchSaveAgentStates saves many states in one call: all or none when `atomic`, otherwise each
 	// for itself. The i-th result answers the i-th save. An empty batch is refused.
@@ -231,7 +232,8 @@ type AgentStateServiceServer interface {
 	// `Limits.max_state_bytes` fails with STATE_TOO_LARGE: LoadLargeAgentState returns it.
 	LoadAgentState(context.Context, *LoadAgentStateRequest) (*LoadAgentStateResponse, error)
 	// LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
-	// snapshot without its data first, then the data in chunks. The server sends one at a time.
+	// snapshot without its data first, then the data in chunks. The server sends one at a time, within
+	// 60 seconds.
 	LoadLargeAgentState(*LoadLargeAgentStateRequest, grpc.ServerStreamingServer[LoadLargeAgentStateResponse]) error
 	// BatchSaveAgentStates saves many states in one call: all or none when `atomic`, otherwise each
 	// for itself. The i-th result answers the i-th save. An empty batch is refused.

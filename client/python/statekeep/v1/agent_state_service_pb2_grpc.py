@@ -138,7 +138,8 @@ class AgentStateServiceServicer(object):
 
     def LoadLargeAgentState(self, request, context):
         """LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
-        snapshot without its data first, then the data in chunks. The server sends one at a time.
+        snapshot without its data first, then the data in chunks. The server sends one at a time, within
+        60 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

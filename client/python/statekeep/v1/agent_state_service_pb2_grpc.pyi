@@ -291,7 +291,8 @@ class AgentStateServiceStub(typing.Generic[_AgentStateServiceSaveAgentStateType,
 
     LoadLargeAgentState: _AgentStateServiceLoadLargeAgentStateType
     """LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
-    snapshot without its data first, then the data in chunks. The server sends one at a time.
+    snapshot without its data first, then the data in chunks. The server sends one at a time, within
+    60 seconds.
     """
 
     BatchSaveAgentStates: _AgentStateServiceBatchSaveAgentStatesType
@@ -420,7 +421,8 @@ class AgentStateServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse], collections.abc.AsyncIterator[statekeep.v1.agent_state_service_pb2.LoadLargeAgentStateResponse]]:
         """LoadLargeAgentState returns one snapshot of a run, of any size, as LoadAgentState does: the
-        snapshot without its data first, then the data in chunks. The server sends one at a time.
+        snapshot without its data first, then the data in chunks. The server sends one at a time, within
+        60 seconds.
         """
 
     @abc.abstractmethod
