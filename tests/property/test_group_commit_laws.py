@@ -240,3 +240,60 @@ async def test_items_that_rush_in_share_a_pause() -> None:
             await asyncio.sleep(0)
         await asyncio.gather(*waiters)
     assert database.calls == 1
+
+
+class BusyLoop:
+    """An event loop of which every turn takes a millisecond, by a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.commits: GroupCommit[Item, int] = GroupCommit(
+            self._commit,
+            limits=GroupLimits(max_items=1_000, gather_s=0.0505, quiet_s=0.0065),
+            size_of=lambda item: item.size_bytes,
+            monotonic_s=lambda: self.now_s,
+        )
+        self.committed: list[tuple[float, int]] = []
+
+    async def _commit(self, batch: Sequence[Item]) -> Sequence[int | Exception]:
+        self.committed.append((self.now_s, len(batch)))
+        return [item.number for item in batch]
+
+    async def turn(self, turns: int, *, items_every: int | None, size_bytes: int = 1) -> None:
+        for number in range(turns):
+            if items_every is not None and number % items_every == 0:
+                self.commits.submit(Item(number, size_bytes))
+            self.now_s += 0.001
+            await asyncio.sleep(0)
+
+
+async def test_a_batch_waits_for_a_busy_loop_that_brings_more() -> None:
+    loop = BusyLoop()
+    async with loop.commits:
+        await loop.turn(30, items_every=3)
+        assert not loop.committed
+        await loop.turn(10, items_every=None)
+    assert [size for _, size in loop.committed] == [10]
+
+
+async def test_a_batch_does_not_wait_for_a_loop_that_is_busy_with_other_calls() -> None:
+    loop = BusyLoop()
+    async with loop.commits:
+        await loop.turn(40, items_every=40)
+        assert len(loop.committed) == 1
+        assert loop.committed[0][0] < 0.01
+
+
+async def test_a_batch_does_not_grow_for_longer_than_it_may() -> None:
+    loop = BusyLoop()
+    async with loop.commits:
+        await loop.turn(200, items_every=1)
+        assert loop.committed[0][0] < 0.055
+    assert 45 <= loop.committed[0][1] <= 55
+
+
+async def test_a_batch_that_is_full_of_bytes_does_not_wait() -> None:
+    loop = BusyLoop()
+    async with loop.commits:
+        await loop.turn(8, items_every=1, size_bytes=GroupLimits().max_bytes // 4)
+    assert loop.committed[0] == (pytest.approx(0.004), 4)

@@ -54,6 +54,8 @@ class GroupLimits:
         max_bytes: Of a batch; one item may exceed it alone.
         max_queue_items, max_queue_bytes: Of what waits.
         gather_s: How long a batch may wait for a busy event loop to bring more.
+        quiet_s: How long of this without one more item; a loop that is busy with other calls only
+            brings none.
         pause_s: The pause of a busy worker, in whole milliseconds, which is what the event
             loop's timers know; 0 for none.
     """
@@ -62,7 +64,8 @@ class GroupLimits:
     max_bytes: int = 4 * 1024 * 1024
     max_queue_items: int = 4_096
     max_queue_bytes: int = 256 * 1024 * 1024
-    gather_s: float = 0.006
+    gather_s: float = 0.05
+    quiet_s: float = 0.006
     pause_s: float = 0.002
 
 
@@ -235,13 +238,20 @@ class GroupCommit(Generic[T, R]):
         idle loop brings nothing more, unless items arrive so fast that a pause promises some.
         """
         limits = self._limits
-        started_s = turn_s = self._monotonic_s()
+        started_s = grew_s = turn_s = self._monotonic_s()
+        items = len(self._queue)
         idle = 0
-        while idle < IDLE_TURNS and len(self._queue) < limits.max_items:
+        while (
+            idle < IDLE_TURNS
+            and items < limits.max_items
+            and self._queue_bytes < limits.max_bytes
+        ):
             await asyncio.sleep(0)
             before_s, turn_s = turn_s, self._monotonic_s()
             idle = 0 if turn_s - before_s > BUSY_TURN_S else idle + 1
-            if turn_s - started_s >= limits.gather_s:
+            if len(self._queue) > items:
+                items, grew_s = len(self._queue), turn_s
+            if turn_s - started_s >= limits.gather_s or turn_s - grew_s >= limits.quiet_s:
                 return
         if (
             not self._closing
