@@ -6,6 +6,7 @@ Saves of 1 kB go to runs in turns; the memory of the server is compared early an
 
 import argparse
 import asyncio
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     recording = recording_of(arguments.recording)
+    # Whoever ends the soak ends its server too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with run_postgresql() as postgresql:
 
         async def run() -> None:

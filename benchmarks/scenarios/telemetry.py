@@ -20,8 +20,9 @@ WATCHED, UNWATCHED = "save_monitored", "save_unmonitored"
 SAMPLED = {"save_otlp_1": 0.01, "save_otlp_100": 1.0}
 CONTENDERS = (WATCHED, UNWATCHED, *SAMPLED)
 NOT_YET = "not available yet: the server sends no spans"
+SENT_EVERY_S = 5.0
+"""Spans are sent so often by default: a shorter measurement holds all of that or nothing."""
 FIRST_SPANS_S = 15
-"""Spans are sent every five seconds by default."""
 
 
 def sampled_variables(port: int, share: float) -> dict[str, str]:
@@ -72,6 +73,7 @@ async def _spans_come(bench: Bench, server: Server, receiver: Worker) -> bool:
 
 
 async def _measure(bench: Bench, servers: dict[str, Server], number: int) -> None:
+    shortest_s = 0.0 if bench.plan.is_quick else SENT_EVERY_S
     for contender in rotated(tuple(servers), number):
         await bench.measure(
             contender,
@@ -82,4 +84,5 @@ async def _measure(bench: Bench, servers: dict[str, Server], number: int) -> Non
             prefix="watched",
             runs=RUNS,
             first_step=1_000 * number,
+            duration_s=max(bench.plan.measure_s, shortest_s),
         )

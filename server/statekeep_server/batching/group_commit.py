@@ -242,9 +242,7 @@ class GroupCommit(Generic[T, R]):
         items = len(self._queue)
         idle = 0
         while (
-            idle < IDLE_TURNS
-            and items < limits.max_items
-            and self._queue_bytes < limits.max_bytes
+            idle < IDLE_TURNS and items < limits.max_items and self._queue_bytes < limits.max_bytes
         ):
             await asyncio.sleep(0)
             before_s, turn_s = turn_s, self._monotonic_s()
