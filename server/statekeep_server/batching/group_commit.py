@@ -241,9 +241,7 @@ class GroupCommit(Generic[T, R]):
         started_s = grew_s = turn_s = self._monotonic_s()
         items = len(self._queue)
         idle = 0
-        while (
-            idle < IDLE_TURNS and items < limits.max_items and self._queue_bytes < limits.max_bytes
-        ):
+        while idle < IDLE_TURNS and not self._is_full():
             await asyncio.sleep(0)
             before_s, turn_s = turn_s, self._monotonic_s()
             idle = 0 if turn_s - before_s > BUSY_TURN_S else idle + 1
@@ -253,10 +251,15 @@ class GroupCommit(Generic[T, R]):
                 return
         if (
             not self._closing
-            and len(self._queue) < limits.max_items
+            and not self._is_full()
             and self._rate.promised_in(limits.pause_s) >= PROMISED_ITEMS
         ):
             await asyncio.sleep(limits.pause_s)
+
+    def _is_full(self) -> bool:
+        """Whether what is queued fills a batch."""
+        limits = self._limits
+        return len(self._queue) >= limits.max_items or self._queue_bytes >= limits.max_bytes
 
     def _take(self) -> list[_Waiter[T, R]]:
         """Take the next batch off the queue; answer those whose time is over."""
