@@ -46,6 +46,8 @@ BESIDE: Sequence[Target] = (
         )
         for name, above, below in (
             ("the least that a durable save can cost : echo", "least", "echo"),
+            ("the same with what we derive of a save : echo", "prepared", "echo"),
+            ("and with our groups and store : echo", "stored", "echo"),
             ("durable saves/s : the least that a durable save can cost", "save", "least"),
         )
         for concurrency in (64, 256)
@@ -80,6 +82,12 @@ BESIDE: Sequence[Target] = (
         )
         for run, which in (("200-step growing run", "growing"), ("`after` stream", "after"))
         for what, above in (("full JSON", "json"), ("LangGraph's tables", "langgraph"))
+    ),
+    _ratio(
+        "memory, optimized : standard, with 2,000 runs of 10 kB that came back twice",
+        "64",
+        Key("memory_optimized", "busy_bytes"),
+        Key("memory_standard", "busy_bytes"),
     ),
     _ratio(
         "p99 of eight small savers beside 3 MB saves : without them",

@@ -3,6 +3,8 @@
     python -m benchmarks.rivals.front echo
     python -m benchmarks.rivals.front orm URL
     python -m benchmarks.rivals.front least URL
+    python -m benchmarks.rivals.front prepared URL
+    python -m benchmarks.rivals.front stored URL
     python -m benchmarks.rivals.front row URL
 
 Prints its port and serves until SIGTERM. The address of a database comes through the environment
@@ -107,6 +109,12 @@ async def _keeper(kind: str, url: str) -> AsyncIterator[tuple[Save, Load]]:
 
         async with open_least(url) as least:
             yield least.save, _not_here
+    elif kind in {"prepared", "stored"}:
+        from benchmarks.rivals import steps
+
+        open_step = steps.open_prepared if kind == "prepared" else steps.open_stored
+        async with open_step(url) as save:
+            yield save, _not_here
     else:
         from benchmarks.rivals.rows import open_rows
 

@@ -57,12 +57,17 @@ class Least:
         state = orjson.dumps(orjson.loads(request.state.data), option=orjson.OPT_SORT_KEYS)
         state_hash = hashlib.sha256(state).digest()
         snapshot_id = str(uuid.uuid4())
-        saved: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.append((request.run_id, snapshot_id, state, saved))
-        self._wake.set()
+        version = await self.write(request.run_id, snapshot_id, state)
         return messages.SaveAgentStateResponse(
-            snapshot_id=snapshot_id, version=await saved, state_sha256=state_hash
+            snapshot_id=snapshot_id, version=version, state_sha256=state_hash
         )
+
+    async def write(self, run_id: str, snapshot_id: str, state: bytes) -> int:
+        """Write a state with the next group; return its version after the commit."""
+        saved: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.append((run_id, snapshot_id, state, saved))
+        self._wake.set()
+        return await saved
 
     async def commit_groups(self) -> None:
         """Commit what waits, for ever. A statement takes one save of each run."""
@@ -85,7 +90,13 @@ class Least:
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         run_ids, snapshot_ids, states, _ = zip(*group, strict=True)
-        rows = await self._connection.fetch(SAVE_ALL, run_ids, snapshot_ids, states)
+        try:
+            rows = await self._connection.fetch(SAVE_ALL, run_ids, snapshot_ids, states)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            for _, _, _, saved in group:
+                if not saved.done():
+                    saved.set_exception(error)
+            return
         versions = dict(rows)
         for run_id, _, _, saved in group:
             if not saved.done():  # its caller went away

@@ -27,10 +27,22 @@ async def open_throughput(bench: Bench) -> AsyncIterator[MeasureRound]:
         orm = await enter(rival_server("orm", bench.folder, database_url=url))
         url = await enter(bench.database())
         least = await enter(rival_server("least", bench.folder, database_url=url))
+        url = await enter(bench.database())
+        prepared = await enter(rival_server("prepared", bench.folder, database_url=url))
+        url = await enter(bench.database(migrated=True))
+        stored = await enter(rival_server("stored", bench.folder, database_url=url))
         echo = await enter(rival_server("echo", bench.folder))
         standard = await enter(bench.statekeep("standard", optimized=False))
         save = await enter(bench.statekeep("save", optimized=True))
-        servers = {"echo": echo, "least": least, "orm": orm, "standard": standard, "save": save}
+        servers = {
+            "echo": echo,
+            "least": least,
+            "prepared": prepared,
+            "stored": stored,
+            "orm": orm,
+            "standard": standard,
+            "save": save,
+        }
         variables = plain_variables()
         if variables is None:
             bench.lacks(NO_PLAIN, "save_plain")
@@ -108,7 +120,7 @@ async def _save(
 ) -> None:
     """Save distinct states to runs that take turns; every round goes on with the same runs."""
     spec = {"kind": "save", "prefix": f"save{concurrency}", "first_step": 1_000 * number}
-    if contender in {"echo", "least", "orm"}:
+    if contender in {"echo", "least", "prepared", "stored", "orm"}:
         path = {"path": ECHO} if contender == "echo" else {}
         await bench.measure(contender, number, server, concurrency=concurrency, **spec, **path)
     else:

@@ -121,7 +121,7 @@ async def run_server(
         loop.add_signal_handler(number, on_signal)
     try:
         async with open_server(settings) as running:
-            _calm_the_collector()
+            calm_the_collector()
             if on_ready is not None:
                 on_ready(running)
             await stop.wait()
@@ -131,7 +131,7 @@ async def run_server(
     logger.info("Stopped")
 
 
-def _calm_the_collector() -> None:
+def calm_the_collector() -> None:
     """Let the garbage collector pass over what lives as long as the server.
 
     Messages and futures go by reference counting, so full collections find next to nothing.

@@ -183,15 +183,15 @@ async def test_what_cannot_be_read_keeps_its_base(
     store: SqlStateStore, engine: AsyncEngine
 ) -> None:
     key = new_key()
-    states = growing_states(3)
-    await save_all(store, key, states[:1], expires_at_us=4 * 10**15)
-    await save_all(store, key, states[1:])
+    states = growing_states(4)
+    await save_all(store, key, states[:2], expires_at_us=4 * 10**15)
+    await save_all(store, key, states[2:])
     async with engine.begin() as connection:
         row = update(snapshots).where(snapshots.c.run_id == key.run_id)
-        await connection.execute(row.where(snapshots.c.version == 1).values(expires_at_us=1))
-        await connection.execute(row.where(snapshots.c.version == 2).values(state=b"nonsense"))
+        await connection.execute(row.where(snapshots.c.version == 2).values(expires_at_us=1))
+        await connection.execute(row.where(snapshots.c.version == 3).values(state=b"nonsense"))
     assert await store.sweep(limit=10, request_results_before_us=0) == 0
-    assert len(await depths(engine)) == 3
+    assert len(await depths(engine)) == 4
 
 
 async def test_what_cannot_be_read_holds_up_no_sweep(
@@ -204,7 +204,7 @@ async def test_what_cannot_be_read_holds_up_no_sweep(
     async with engine.begin() as connection:
         row = update(snapshots).where(snapshots.c.run_id == key.run_id)
         await connection.execute(row.values(expires_at_us=snapshots.c.version))
-        corrupt = row.where(snapshots.c.version == 2)
+        corrupt = row.where(snapshots.c.version == 3)
         await connection.execute(corrupt.values(expires_at_us=None, state=b"nonsense"))
         row = update(snapshots).where(snapshots.c.run_id == neighbour.run_id)
         await connection.execute(row.values(expires_at_us=100))
@@ -213,7 +213,7 @@ async def test_what_cannot_be_read_holds_up_no_sweep(
     async with engine.connect() as connection:
         statement = select(snapshots.c.run_id, snapshots.c.version)
         left = {(row.run_id, row.version) for row in await connection.execute(statement)}
-    assert left == {(key.run_id, 1), (key.run_id, 2)}
+    assert left == {(key.run_id, 2), (key.run_id, 3)}
 
 
 async def test_the_newest_is_remembered_as_it_was_saved_or_loaded(
@@ -253,12 +253,12 @@ async def test_a_remembered_state_is_answered_only_while_it_stands(
     store: SqlStateStore, engine: AsyncEngine, database_url: str
 ) -> None:
     keys = superseded, expired, deleted, kept = [new_key() for _ in range(4)]
-    states = growing_states(3)
+    states = growing_states(4)
     for key in keys:
-        await save_all(store, key, states[:2])
+        await save_all(store, key, states[:3])
     assert store.remembered(keys).keys() == set(keys)
     async with a_store(database_url, memory=NO_MEMORY) as other:
-        await save_all(other, superseded, states[2:])
+        await save_all(other, superseded, states[3:])
         await other.delete_run(deleted)
     async with engine.begin() as connection:
         for table in (snapshots, heads):
@@ -269,12 +269,12 @@ async def test_a_remembered_state_is_answered_only_while_it_stands(
     assert isinstance(answers[deleted], RunNotFound)
     loaded = [answers[superseded], answers[kept]]
     assert [isinstance(each, LoadedState) and each.snapshot.state for each in loaded] == [
+        states[3],
         states[2],
-        states[1],
     ]
     # A corrupt row is not hidden by what is remembered of another, nor does it harm others.
     async with a_store(database_url, memory=MEMORY) as fresh, engine.begin() as connection:
-        row = update(snapshots).where(snapshots.c.run_id == kept.run_id, snapshots.c.version == 1)
+        row = update(snapshots).where(snapshots.c.run_id == kept.run_id, snapshots.c.version == 2)
         await connection.execute(row.values(state=b"nonsense"))
         await connection.commit()
         corrupt, fine = await fresh.load_newest([kept, superseded])

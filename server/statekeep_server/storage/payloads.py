@@ -10,7 +10,10 @@ that stands alone, and most frames hold one step. A frame stands alone where no 
 building on one saves too little, and where its chain would get too long.
 
 What is remembered here was committed by this server; a run that another server wrote meanwhile has
-another head, and its next frame stands alone.
+another head, and its next frame stands alone. So does the second frame of a run: only runs that
+come back while they are still among those written lately have their payloads remembered, so that
+runs which are saved once, or once in a long while, take no memory from those that are busy
+(decision 0020).
 """
 
 import asyncio
@@ -42,6 +45,9 @@ anchor that would expire so soon is not used."""
 
 ENTRY_OVERHEAD_BYTES = 1_000
 """The other values of a snapshot and its place in the cache, estimated from above."""
+
+RECENT_RUNS = 2_048
+"""At least so many runs, and at most twice as many, count as written lately."""
 
 INLINE_BYTES = 1024 * 1024
 SMALL_BYTES = 64 * 1024
@@ -86,8 +92,30 @@ class Framed:
     newest: Mapping[RunKey, Payload]
 
 
+class RecentRuns:
+    """Tells runs that come back from those that are seen once.
+
+    Args:
+        runs: So many count as seen lately, and up to twice as many, at some 60 bytes each.
+    """
+
+    def __init__(self, runs: int) -> None:
+        self._runs = runs
+        self._now: set[int] = set()
+        self._before: set[int] = set()
+
+    def came_back(self, key: RunKey) -> bool:
+        """Whether a run was seen lately; it is from now on."""
+        mark = hash(key)  # two runs with one hash both count as seen, which does no harm
+        known = mark in self._now or mark in self._before
+        self._now.add(mark)
+        if len(self._now) >= self._runs:
+            self._now, self._before = set(), self._now
+        return known
+
+
 class Payloads:
-    """Frames payloads and remembers them, least recently written first out.
+    """Frames payloads and remembers those of busy runs, least recently written first out.
 
     Args:
         max_bytes: Of all payloads remembered.
@@ -97,6 +125,7 @@ class Payloads:
         self._payloads: LRUCache[RunKey, Payload] = LRUCache(
             max_bytes, getsizeof=lambda payload: payload.size_bytes
         )
+        self._recent = RecentRuns(RECENT_RUNS)
 
     async def frame(
         self, written: Sequence[Written], before: Mapping[RunKey, Head | None]
@@ -114,9 +143,10 @@ class Payloads:
         return await asyncio.to_thread(frame_all, snapshots, standing)
 
     def committed(self, framed: Framed) -> None:
-        """Remember what was committed."""
+        """Remember what was committed of runs that come back."""
         for key, payload in framed.newest.items():
-            self._remember(key, payload)
+            if self._recent.came_back(key) or key in self._payloads:
+                self._remember(key, payload)
 
     def loaded(self, snapshot: Snapshot, chain: Sequence[StoredFrame]) -> None:
         """Remember the newest snapshot of a run, as it was read from a chain of frames."""

@@ -12,10 +12,12 @@ from statekeep_server.storage.payloads import (
     MAX_CHAIN_BYTES,
     MAX_CHAIN_TIMES,
     MAX_DEPTH,
+    RECENT_RUNS,
     SEGMENT,
     Framed,
     Payload,
     Payloads,
+    RecentRuns,
     frame_all,
     read_payload,
 )
@@ -143,6 +145,40 @@ def test_both_payloads_of_a_run_count() -> None:
     sizes = [payload.size_bytes for payload in found]
     assert sizes[0] < 12_000
     assert sizes[1] > 20_000
+
+
+def test_only_a_run_that_comes_back_is_remembered() -> None:
+    _, found = framed(similar(3))
+    payloads = Payloads(1_000_000)
+    payloads.committed(Framed((), {KEY: found[0]}))
+    assert payloads.newest(KEY) is None
+    payloads.committed(Framed((), {KEY: found[1]}))
+    assert payloads.newest(KEY) == found[1].newest
+
+
+def test_a_run_that_comes_back_late_is_not_remembered_unless_it_is_still() -> None:
+    _, found = framed(similar(3))
+    payloads = Payloads(1_000_000)
+    others = [RunKey("tenant", f"other-{number}") for number in range(2 * RECENT_RUNS)]
+    for late in found:
+        payloads.committed(Framed((), {KEY: late}))
+        payloads.committed(Framed((), dict.fromkeys(others, found[0])))
+    assert payloads.newest(KEY) is None
+
+    kept = Payloads(1_000_000_000)
+    for late in (found[0], *found):
+        kept.committed(Framed((), {KEY: late}))
+    kept.committed(Framed((), dict.fromkeys(others, found[0])))
+    kept.committed(Framed((), {KEY: found[1]}))
+    assert kept.newest(KEY) == found[1].newest
+
+
+def test_runs_that_are_seen_are_forgotten_in_time() -> None:
+    recent = RecentRuns(10)
+    runs = [RunKey("tenant", f"run-{number}") for number in range(1_000)]
+    assert not any(recent.came_back(run) for run in runs)
+    assert all(recent.came_back(run) for run in runs[-10:])
+    assert not any(recent.came_back(run) for run in runs[:100])
 
 
 def test_an_anchor_is_forgotten_before_the_newest() -> None:
