@@ -15,17 +15,22 @@ MIB = 1024 * 1024
 MAX_MESSAGE_BYTES = 16 * MIB
 """What a server takes and may answer; gRPC's own limit of 4 MiB is too small for a batch."""
 
-SERVICES = ("statekeep.v1.AgentStateService", "statekeep.v1.AdminService")
+ADMIN_SERVICE = "statekeep.v1.AdminService"
+SERVICES = ("statekeep.v1.AgentStateService", ADMIN_SERVICE)
 
 RETRY_POLICY = {
     "maxAttempts": 4,
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 3,
-    # Every call of the contract may be repeated: a save carries its request id in all attempts.
     # Nothing else is retried: a conflict needs a decision, a deadline is over.
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
+
+NOT_REPEATED = ("SetFlag", "UnsetFlag")
+"""Each change of a flag is one more in its history, and one that expects a version would be told of
+a conflict with itself. All other calls may be repeated: a save carries its request id in all
+attempts."""
 
 # After ten failures in a row calls are no longer repeated; one success buys a tenth of one back.
 # A server in trouble then gets each call once instead of four times.
@@ -34,7 +39,10 @@ RETRY_THROTTLING = {"maxTokens": 20, "tokenRatio": 0.1}
 
 def service_config() -> str:
     """Say how calls are retried, in gRPC's own format."""
-    methods = [{"name": [{"service": name} for name in SERVICES], "retryPolicy": RETRY_POLICY}]
+    methods = [
+        {"name": [{"service": name} for name in SERVICES], "retryPolicy": RETRY_POLICY},
+        {"name": [{"service": ADMIN_SERVICE, "method": method} for method in NOT_REPEATED]},
+    ]
     return json.dumps({"methodConfig": methods, "retryThrottling": RETRY_THROTTLING})
 
 

@@ -82,6 +82,18 @@ async def test_loads_and_lists_are_retried(client: AsyncClient, server: Scripted
     assert len(server.asked) == 6
 
 
+async def test_changes_of_flags_are_not_retried(
+    client: AsyncClient, server: ScriptedServer
+) -> None:
+    for method in ("SetFlag", "UnsetFlag"):
+        server.will(method, UNAVAILABLE)
+    with pytest.raises(Unavailable):
+        await client.set_flag("OPTIMIZED_PERSISTENCE_ROLLOUT", "10%")
+    with pytest.raises(Unavailable):
+        await client.unset_flag("OPTIMIZED_PERSISTENCE_ROLLOUT")
+    assert len(server.asked) == 2
+
+
 async def test_an_application_repeats_a_save_by_its_error(
     client: AsyncClient, server: ScriptedServer
 ) -> None:
