@@ -84,7 +84,7 @@ BESIDE: Sequence[Target] = (
         for what, above in (("full JSON", "json"), ("LangGraph's tables", "langgraph"))
     ),
     _ratio(
-        "memory, optimized : standard, with 2,000 runs of 10 kB that came back twice",
+        "memory, optimized : standard, with runs of 10 kB that came back twice",
         "64",
         Key("memory_optimized", "busy_bytes"),
         Key("memory_standard", "busy_bytes"),

@@ -8,7 +8,8 @@
     save       and all around it: admission, turns, both paths, the breaker, counts and monitoring
 
 Each is a server without what comes after it, so the difference between two is what a step costs
-where it runs, and what is left of an echo is the most that any work on the later steps can reach.
+where it runs. One thing blurs it: a save of a run whose head was forgotten takes the lock in
+`stored`, and a look at the head in `save`.
 """
 
 import uuid

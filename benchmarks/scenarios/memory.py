@@ -15,11 +15,10 @@ RUNS = 50_000
 STATE_BYTES = 1_024
 BUSY_RUNS = 2_000
 BUSY_SAVES = 3
-"""Of each busy run, which comes back before it is forgotten: what it leaves in memory is all that
-the caches may take."""
+"""Of each busy run, which comes back before it is forgotten: its payloads are remembered."""
 CONCURRENCY = 64
 ROUNDS = 2
-"""Each takes half a minute, and memory hardly differs from one to the next."""
+"""Memory hardly differs from one to the next."""
 
 
 @asynccontextmanager

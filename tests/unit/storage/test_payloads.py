@@ -156,7 +156,7 @@ def test_only_a_run_that_comes_back_is_remembered() -> None:
     assert payloads.newest(KEY) == found[1].newest
 
 
-def test_a_run_that_comes_back_late_is_not_remembered_unless_it_is_still() -> None:
+def test_a_run_that_comes_back_late_is_not_remembered_unless_it_still_is() -> None:
     _, found = framed(similar(3))
     payloads = Payloads(1_000_000)
     others = [RunKey("tenant", f"other-{number}") for number in range(2 * RECENT_RUNS)]
