@@ -11,7 +11,7 @@ from benchmarks.processes import Server
 from benchmarks.scenarios import MeasureRound
 
 RUNS = 50_000
-"""Each is saved once. The caches hold about 2,000 heads, so they have been full for long."""
+"""Each is saved once. The caches hold about 1,000 heads of such runs, and are full for long."""
 STATE_BYTES = 1_024
 BUSY_RUNS = 2_000
 BUSY_SAVES = 3

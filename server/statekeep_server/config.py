@@ -105,15 +105,15 @@ class Settings:
     compression: bool = True
     """Whether the optimized path stores states as frames that build on one another; `off` stores
     them as they came."""
-    cache_max_entries: int = 2_000
-    """Heads in the cache that chooses routes. This memory and the two below are for about 2,000
-    busy runs; a server with more of them gains by more."""
-    cache_max_bytes: int = 2 * MIB
+    cache_max_entries: int = 8_000
+    """Heads in the cache that chooses routes: mostly of runs that are saved again and again. Those
+    that are saved once take an eighth of this memory, and of that for known heads, at most."""
+    cache_max_bytes: int = 8 * MIB
     """The memory of those heads, estimated."""
     cache_ttl_s: float = 3_600.0
     """After so long a head in the cache is forgotten."""
-    known_heads_max_bytes: int = 2 * MIB
-    """The memory, estimated, for the heads of about 2,000 busy runs, which PostgreSQL then saves in
+    known_heads_max_bytes: int = 8 * MIB
+    """The memory, estimated, for the heads of about 8,000 busy runs, which PostgreSQL then saves in
     one statement."""
     payloads_max_bytes: int = 64 * MIB
     """The memory for the newest payloads of busy runs, on which their next frames build: a run of

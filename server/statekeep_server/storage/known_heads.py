@@ -6,8 +6,7 @@ a run whose head has moved is not touched by it.
 
 from collections.abc import Callable
 
-from cachetools import LRUCache
-
+from statekeep_server.busy import RECENT_RUNS, BusyFirst, RecentRuns
 from statekeep_server.domain.model import Head, RunKey
 
 HEAD_OVERHEAD_BYTES = 900
@@ -23,40 +22,44 @@ ABSENT = Absent()
 Known = Head | Absent
 
 
-def _size_bytes(known: Known) -> int:
+def _size_bytes(_key: RunKey, known: Known) -> int:
     digests = 0 if isinstance(known, Absent) else len(known.field_digests)
     return HEAD_OVERHEAD_BYTES + digests
 
 
 class KnownHeads:
-    """The heads last seen, least recently used first out, bounded in bytes."""
+    """The heads last seen, mostly of busy runs, bounded in bytes."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._heads: LRUCache[RunKey, Known] = LRUCache(max_bytes, getsizeof=_size_bytes)
+        # Each has its overhead, so there are fewer than bytes.
+        self._heads: BusyFirst[Known] = BusyFirst(
+            max_entries=max_bytes, max_bytes=max_bytes, size_bytes=_size_bytes
+        )
+        self._recent = RecentRuns(RECENT_RUNS)
 
     def get(self, key: RunKey) -> Known | None:
         """What is known of a head; None for nothing."""
         return self._heads.get(key)
 
-    def saw(self, key: RunKey, head: Head | None) -> None:
-        """Remember a head that is committed; None for a run that was never written."""
-        known = self._heads.get(key)
-        if head is None:
-            if known is None:
-                self._remember(key, ABSENT)
-        elif not isinstance(known, Head) or known.version <= head.version:
-            self._remember(key, head)
+    def read(self, key: RunKey, head: Head | None) -> None:
+        """Remember a head that was read; None for a run that was never written."""
+        self._remember(key, head, busy=False)
+
+    def wrote(self, key: RunKey, head: Head) -> None:
+        """Remember a head that was committed: a run that is written again and again is busy."""
+        self._remember(key, head, busy=self._recent.came_back(key))
 
     def forget(self, key: RunKey) -> None:
         """Forget a head that turned out to have moved."""
-        self._heads.pop(key, None)
+        self._heads.forget(key)
 
-    def _remember(self, key: RunKey, known: Known) -> None:
-        """Remember what fits; of what does not, nothing older either."""
-        if _size_bytes(known) <= self._heads.maxsize:
-            self._heads[key] = known
-        else:
-            self.forget(key)
+    def _remember(self, key: RunKey, head: Head | None, *, busy: bool) -> None:
+        known = self._heads.get(key)
+        if head is None:
+            if known is None:
+                self._heads.put(key, ABSENT, busy=False)
+        elif not isinstance(known, Head) or known.version <= head.version:
+            self._heads.put(key, head, busy=busy)
 
 
 class DatabaseClock:

@@ -119,7 +119,7 @@ class OneStatement:
             if key not in done:
                 self._known.forget(key)
                 continue
-            self._known.saw(key, plan.decided.heads[key].head)
+            self._known.wrote(key, plan.decided.heads[key].head)
             if self._payloads is not None and key in framed:
                 self._payloads.committed(framed[key])
             self.rows_written += plan.decided.rows

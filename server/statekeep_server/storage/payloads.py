@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from cachetools import LRUCache
 
+from statekeep_server.busy import RECENT_RUNS, RecentRuns
 from statekeep_server.domain.model import Head, RunKey, Snapshot
 from statekeep_server.domain.transition import Written
 from statekeep_server.domain.values import value_class
@@ -45,9 +46,6 @@ anchor that would expire so soon is not used."""
 
 ENTRY_OVERHEAD_BYTES = 1_000
 """The other values of a snapshot and its place in the cache, estimated from above."""
-
-RECENT_RUNS = 2_048
-"""At least so many runs, and at most twice as many, count as written lately."""
 
 INLINE_BYTES = 1024 * 1024
 SMALL_BYTES = 64 * 1024
@@ -90,28 +88,6 @@ class Framed:
 
     frames: Sequence[Frame]
     newest: Mapping[RunKey, Payload]
-
-
-class RecentRuns:
-    """Tells runs that come back from those that are seen once.
-
-    Args:
-        runs: So many count as seen lately, and up to twice as many, at some 60 bytes each.
-    """
-
-    def __init__(self, runs: int) -> None:
-        self._runs = runs
-        self._now: set[int] = set()
-        self._before: set[int] = set()
-
-    def came_back(self, key: RunKey) -> bool:
-        """Whether a run was seen lately; it is from now on."""
-        mark = hash(key)  # two runs with one hash both count as seen, which does no harm
-        known = mark in self._now or mark in self._before
-        self._now.add(mark)
-        if len(self._now) >= self._runs:
-            self._now, self._before = set(), self._now
-        return known
 
 
 class Payloads:

@@ -63,7 +63,7 @@ class ReadThenWrite:
         if standing.earlier is not None:
             return None
         known, clock = KnownHeads(ONE_HEAD_BYTES), DatabaseClock(time.monotonic)
-        known.saw(append.save.command.key, standing.head)
+        known.read(append.save.command.key, standing.head)
         clock.told(standing.now_us)
         writing = OneStatement(wire, self._makers, known, clock, None, self._new_id)
         (answer,) = await writing.append([append])

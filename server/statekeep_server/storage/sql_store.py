@@ -225,7 +225,7 @@ class SqlStateStore:
         standings = self._reading.standings(probes, rows)
         if self._one_statement is not None:
             for probe, standing in zip(probes, standings, strict=True):
-                self._known.saw(probe.key, standing.head)
+                self._known.read(probe.key, standing.head)
             self._clock.told(standings[0].now_us)
         return standings
 
@@ -273,7 +273,7 @@ class SqlStateStore:
         if self._one_statement is not None:
             self._clock.told(decided.now_us)
             for key, moved in decided.heads.items():
-                self._known.saw(key, moved.head)
+                self._known.wrote(key, moved.head)
         return decided.answers
 
     async def append_in_session(self, session: object, append: Append) -> SaveResult:

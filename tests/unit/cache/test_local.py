@@ -2,6 +2,7 @@
 
 import pytest
 
+from statekeep_server.busy import RECENT_RUNS
 from statekeep_server.cache.local import LocalHeadCache, entry_bytes
 from statekeep_server.domain.model import RunKey
 from statekeep_server.service.ports import CachedHead
@@ -71,21 +72,51 @@ async def test_age_forgets(clock: ManualClock) -> None:
     assert cache.statistics().evictions == 1
 
 
+async def come_back(cache: LocalHeadCache, *keys: RunKey) -> None:
+    """Save runs twice, which makes them busy."""
+    for key in keys:
+        for _ in range(2):
+            await cache.invalidate(key)
+            await cache.put(key, head(1))
+
+
 async def test_the_least_recently_used_goes_first(clock: ManualClock) -> None:
     cache = make(clock, max_entries=2)
-    await cache.put(A, head(1))
-    await cache.put(B, head(1))
+    await come_back(cache, A, B)
     await cache.get(A)
-    await cache.put(C, head(1))
+    await come_back(cache, C)
     assert await cache.get(B) is None
     assert await cache.get(A) == head(1)
     assert cache.statistics().evictions == 1
 
 
+async def test_runs_that_are_saved_once_take_no_room_from_busy_ones(clock: ManualClock) -> None:
+    cache = make(clock, max_entries=80)
+    await come_back(cache, A)
+    for number in range(1_000):
+        await cache.put(RunKey("tenant", f"once-{number}"), head(1))
+    assert await cache.get(A) == head(1)
+    assert cache.statistics().entries == 11
+
+
+async def test_a_busy_run_that_was_away_for_long_remains_one(clock: ManualClock) -> None:
+    cache = make(clock, max_entries=80)
+    once = [RunKey("tenant", f"once-{number}") for number in range(2 * RECENT_RUNS)]
+    await come_back(cache, A)
+    for _ in range(2):
+        for key in once:
+            await cache.put(key, head(1))
+        assert await cache.get(A) == head(1)
+        await cache.invalidate(A)
+        await cache.put(A, head(1))
+    for key in once:
+        await cache.put(key, head(1))
+    assert await cache.get(A) == head(1)
+
+
 async def test_bytes_are_bounded(clock: ManualClock) -> None:
     cache = make(clock, max_size_bytes=2 * ENTRY)
-    for key in (A, B, C):
-        await cache.put(key, head(1))
+    await come_back(cache, A, B, C)
     statistics = cache.statistics()
     assert statistics.entries == 2
     assert statistics.size_bytes <= 2 * ENTRY

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from hashlib import sha256
 
+from statekeep_server.busy import RECENT_RUNS
 from statekeep_server.domain.model import LoadedState, RunKey, Snapshot
 from statekeep_server.storage.frames import Frame, StoredFrame, decode
 from statekeep_server.storage.payloads import (
@@ -12,12 +13,10 @@ from statekeep_server.storage.payloads import (
     MAX_CHAIN_BYTES,
     MAX_CHAIN_TIMES,
     MAX_DEPTH,
-    RECENT_RUNS,
     SEGMENT,
     Framed,
     Payload,
     Payloads,
-    RecentRuns,
     frame_all,
     read_payload,
 )
@@ -171,14 +170,6 @@ def test_a_run_that_comes_back_late_is_not_remembered_unless_it_still_is() -> No
     kept.committed(Framed((), dict.fromkeys(others, found[0])))
     kept.committed(Framed((), {KEY: found[1]}))
     assert kept.newest(KEY) == found[1].newest
-
-
-def test_runs_that_are_seen_are_forgotten_in_time() -> None:
-    recent = RecentRuns(10)
-    runs = [RunKey("tenant", f"run-{number}") for number in range(1_000)]
-    assert not any(recent.came_back(run) for run in runs)
-    assert all(recent.came_back(run) for run in runs[-10:])
-    assert not any(recent.came_back(run) for run in runs[:100])
 
 
 def test_an_anchor_is_forgotten_before_the_newest() -> None:
