@@ -13,6 +13,8 @@ from statekeep import AsyncClient
 
 CONCURRENCIES = (64, 256)
 RUNS = 1_024
+WRITING_RIVALS = ("least", "prepared", "stored", "orm")
+"""Each on a database of its own; `stored` needs our tables, the others make theirs."""
 COUNTED_AFTER_S = 20
 """An idle connection reports its counts within ten seconds."""
 NO_PLAIN = "not available yet: the server has no switch for compression"
@@ -23,26 +25,12 @@ async def open_throughput(bench: Bench) -> AsyncIterator[MeasureRound]:
     """Start every server, each on a database of its own, and save what is loaded and skipped."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        url = await enter(bench.database())
-        orm = await enter(rival_server("orm", bench.folder, database_url=url))
-        url = await enter(bench.database())
-        least = await enter(rival_server("least", bench.folder, database_url=url))
-        url = await enter(bench.database())
-        prepared = await enter(rival_server("prepared", bench.folder, database_url=url))
-        url = await enter(bench.database(migrated=True))
-        stored = await enter(rival_server("stored", bench.folder, database_url=url))
-        echo = await enter(rival_server("echo", bench.folder))
-        standard = await enter(bench.statekeep("standard", optimized=False))
-        save = await enter(bench.statekeep("save", optimized=True))
-        servers = {
-            "echo": echo,
-            "least": least,
-            "prepared": prepared,
-            "stored": stored,
-            "orm": orm,
-            "standard": standard,
-            "save": save,
-        }
+        servers = {"echo": await enter(rival_server("echo", bench.folder))}
+        for kind in WRITING_RIVALS:
+            url = await enter(bench.database(migrated=kind == "stored"))
+            servers[kind] = await enter(rival_server(kind, bench.folder, database_url=url))
+        servers["standard"] = await enter(bench.statekeep("standard", optimized=False))
+        servers["save"] = save = await enter(bench.statekeep("save", optimized=True))
         variables = plain_variables()
         if variables is None:
             bench.lacks(NO_PLAIN, "save_plain")
@@ -120,7 +108,7 @@ async def _save(
 ) -> None:
     """Save distinct states to runs that take turns; every round goes on with the same runs."""
     spec = {"kind": "save", "prefix": f"save{concurrency}", "first_step": 1_000 * number}
-    if contender in {"echo", "least", "prepared", "stored", "orm"}:
+    if contender in {"echo", *WRITING_RIVALS}:
         path = {"path": ECHO} if contender == "echo" else {}
         await bench.measure(contender, number, server, concurrency=concurrency, **spec, **path)
     else:
