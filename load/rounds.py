@@ -139,6 +139,7 @@ class Rounds:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._plan = stage.plan
+        self._rivals = [DAPR] if DAPR in stage.targets else []
         self._prefix = ""
         self.measurements: list[Measurement] = []
         self.faults: list[str] = []
@@ -185,7 +186,7 @@ class Rounds:
         step = Step(loop="warm-up", concurrency=16, round=0, calls=self._plan.runs)
         self._stage.tell("warming up")
         self._prefix = step.loop
-        for name in (SAVE, ECHO, DAPR):
+        for name in (SAVE, ECHO, *self._rivals):
             await self._scenario(client, step, name)
         self.measurements.clear()
 
@@ -195,7 +196,7 @@ class Rounds:
         kept = Step(loop="preparing", concurrency=64, round=step.round, calls=self._plan.runs)
         await self._statekeep(client, kept, {SAVE: self._order(kept, SAVE, self._kept)})
         names = [ECHO, SAVE, SKIP, LOAD]
-        names += [MIX, DAPR] if step.loop == CLOSED else []
+        names += [MIX, *self._rivals] if step.loop == CLOSED else []
         for name in names if step.round % 2 == 0 else reversed(names):
             self._stage.tell(f"{step.where}: {name}")
             await self._scenario(client, step, name)
@@ -237,8 +238,6 @@ class Rounds:
         self._note(step, mixed)
 
     async def _dapr(self, step: Step) -> None:
-        if DAPR not in self._stage.targets:
-            return
         seen = await self._ghz(self._order(step, DAPR, self._prefix))
         self._note(step, {DAPR: seen})
         expected = min(seen.ok, self._plan.runs)
