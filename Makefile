@@ -129,7 +129,7 @@ replay: $(VENV)/.installed ## Replay recorded agent work on both paths and compa
 	@test -f "$(FILE)" || $(BIN)/statekeep bench record "$(FILE)"
 	@$(BIN)/statekeep bench replay "$(FILE)"
 
-# QUICK=1 is a first look in three minutes, PROFILE=1 adds where the time goes; more in BENCH_ARGS.
+# QUICK=1 is a first look in seven minutes, PROFILE=1 adds where the time goes; more in BENCH_ARGS.
 QUICK ?=
 PROFILE ?=
 BENCH_ARGS ?=

@@ -67,9 +67,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--recording", type=Path, help="recorded work, .jsonl.gz")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--quick", action="store_true", help="a first look in less than three minutes"
-    )
+    parser.add_argument("--quick", action="store_true", help="a first look in about seven minutes")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--scale", type=float, help="of what is counted and not timed")
