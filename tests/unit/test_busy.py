@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from statekeep_server.busy import NEW_SHARE, BusyFirst, RecentRuns
 from statekeep_server.domain.model import RunKey
 
@@ -18,10 +20,9 @@ def memory(*, max_entries: int = 1_000, max_bytes: int = 1_000_000) -> BusyFirst
 
 def test_runs_that_are_seen_are_forgotten_in_time() -> None:
     recent = RecentRuns(10)
-    runs = [RunKey("tenant", f"run-{number}") for number in range(1_000)]
-    assert not any(recent.came_back(run) for run in runs)
-    assert all(recent.came_back(run) for run in runs[-10:])
-    assert not any(recent.came_back(run) for run in runs[:100])
+    assert not any(recent.came_back(run) for run in MANY)
+    assert all(recent.came_back(run) for run in MANY[-10:])
+    assert not any(recent.came_back(run) for run in MANY[:100])
 
 
 def test_new_runs_share_an_eighth_and_the_oldest_goes_first() -> None:
@@ -51,19 +52,11 @@ def test_of_busy_runs_the_least_recently_used_goes_first() -> None:
     assert (heads.get(A), heads.get(B), heads.get(C)) == (1, None, 1)
 
 
-def test_a_busy_run_remains_one() -> None:
+@pytest.mark.parametrize("first_busy", [True, False])
+def test_a_run_that_was_busy_once_remains_busy(first_busy: bool) -> None:
     heads = memory(max_entries=80)
-    heads.put(A, 1, busy=True)
-    heads.put(A, 2, busy=False)
-    for run in MANY:
-        heads.put(run, 1, busy=False)
-    assert heads.get(A) == 2
-
-
-def test_a_new_run_that_comes_back_becomes_busy() -> None:
-    heads = memory(max_entries=80)
-    heads.put(A, 1, busy=False)
-    heads.put(A, 2, busy=True)
+    heads.put(A, 1, busy=first_busy)
+    heads.put(A, 2, busy=not first_busy)
     for run in MANY:
         heads.put(run, 1, busy=False)
     assert heads.get(A) == 2
